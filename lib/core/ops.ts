@@ -3,7 +3,8 @@
 // key/value heads, D head width, V vocabulary, S cache length, O and I a linear layer's outputs and inputs.
 //
 // Activations have the backend's compute dtype, accumulation is f32 everywhere; statistics, tables and losses are f32,
-// ids and positions i32. `+=` marks outputs that accumulate; every other output is overwritten.
+// ids and positions i32. Row-wise operations (embedding, rmsnorm, linear, swiglu, cross entropy) read a tensor of any shape as
+// rows of the width their weight or other operand gives: (B, T, H, D) is also (N, C). `+=` marks outputs that accumulate; every other output is overwritten.
 
 import type { Tensor } from "./tensor.ts";
 

@@ -1,0 +1,39 @@
+// Keys and values of past tokens, so that decoding reads them instead of computing them again.
+
+import type { Memory, Precision } from "../core/backend.ts";
+import type { Tensor, TensorSpec } from "../core/tensor.ts";
+import type { ModelConfig } from "./config.ts";
+
+/** One keys and one values tensor (B, K, S, D) per layer; slot s of sequence b holds the token at position s. */
+export interface KvCache extends Disposable {
+  readonly keys: readonly Tensor[];
+  readonly values: readonly Tensor[];
+  /** S: positions 0 … S−1 fit. */
+  readonly length: number;
+}
+
+/** Allocates a cache for B sequences of up to S tokens. */
+export function allocateKvCache(
+  backend: Memory & { readonly precision: Precision },
+  config: ModelConfig,
+  B: number,
+  S: number,
+): KvCache {
+  const spec: TensorSpec = {
+    dtype: backend.precision.compute,
+    shape: [B, config.numKvHeads, S, config.headDim],
+  };
+  const specs: Record<string, TensorSpec> = {};
+  for (let layer = 0; layer < config.numLayers; layer++) {
+    specs[`${layer}.keys`] = spec;
+    specs[`${layer}.values`] = spec;
+  }
+  const arena = backend.allocate("kv cache", specs);
+  const layers = Array.from({ length: config.numLayers }, (_, layer) => layer);
+  return {
+    keys: layers.map((layer) => arena.tensors[`${layer}.keys`]),
+    values: layers.map((layer) => arena.tensors[`${layer}.values`]),
+    length: S,
+    [Symbol.dispose]: () => arena[Symbol.dispose](),
+  };
+}
