@@ -4,7 +4,7 @@
 import { byteLengthOf, type DType } from "../core/dtype.ts";
 import type { Arena, Memory } from "../core/backend.ts";
 import { carve, elementCount, type Tensor } from "../core/tensor.ts";
-import { attentionWidth, type ModelConfig, qkvWidth } from "./config.ts";
+import { attentionWidth, type ModelConfig } from "./config.ts";
 
 /** The weights of one layer. wqkv stacks q, k, v by rows; wGateUp stacks gate and up. */
 export interface BlockWeights {
