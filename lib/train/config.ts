@@ -134,13 +134,16 @@ const rootShape = {
   non_finite: mapping(sections.non_finite).default({ max_skipped_steps: 10 }),
 };
 const modelSchema = mapping(modelShape);
-const runSchema = mapping(rootShape);
-type RunFile = z.output<typeof runSchema>;
+type ModelFile = z.output<typeof modelSchema>;
+// `model` is a reference or written out; a union of both would hide where a written-out one is wrong.
+const referringSchema = mapping({ ...rootShape, model: text() });
+const completeSchema = mapping({ ...rootShape, model: modelSchema });
+type RunFile = z.output<typeof completeSchema>;
 
 /** Known keys by dotted path, for suggestions. */
 function knownKeys(): Record<string, readonly string[]> {
   const keys: Record<string, readonly string[]> = {
-    "": Object.keys(rootShape),
+    "": ["model", ...Object.keys(rootShape)],
     model: MODEL_KEYS,
   };
   for (const [name, shape] of Object.entries(sections)) keys[name] = Object.keys(shape);
@@ -157,15 +160,25 @@ export function loadRunConfig(path: string, overrides: readonly string[] = []): 
   const parsed = overrides.map(parseOverride);
   const ofModel = (one: Override) => one.path[0] === "model" && one.path.length > 1;
   for (const override of parsed.filter((one) => !ofModel(one))) file.set(override);
-  const isInline = typeof file.get(["model"]) !== "string";
-  if (isInline) { for (const override of parsed.filter(ofModel)) file.set(override); }
-  const checked = file.check(runSchema, knownKeys());
-  const model = typeof checked.model === "string"
-    ? loadModelFile(checked.model, dirname(found), parsed.filter(ofModel))
-    : checked.model;
-  const resolved = { ...checked, model };
-  const config = derive(file, resolved, parseModelConfig(model, found));
-  return { config, yaml: stringify(resolved) };
+  const resolved = typeof file.get(["model"]) === "string"
+    ? withModel(file.check(referringSchema, knownKeys()), dirname(found), parsed.filter(ofModel))
+    : checkComplete(file, parsed.filter(ofModel));
+  const config = derive(file, resolved, parseModelConfig(resolved.model, found));
+  const { run, model, ...rest } = resolved;
+  return { config, yaml: stringify({ run, model, ...rest }) };
+}
+
+function checkComplete(file: YamlFile, overrides: readonly Override[]): RunFile {
+  for (const override of overrides) file.set(override);
+  return file.check(completeSchema, knownKeys());
+}
+
+function withModel(
+  raw: z.output<typeof referringSchema>,
+  from: string,
+  overrides: readonly Override[],
+): RunFile {
+  return { ...raw, model: loadModelFile(raw.model, from, overrides) };
 }
 
 /** A model file as checked YAML data. Overrides carry their leading `model`. */
@@ -173,7 +186,7 @@ function loadModelFile(
   reference: string,
   from: string,
   overrides: readonly Override[],
-): z.output<typeof modelSchema> {
+): ModelFile {
   const path = findConfig(reference, "models", from);
   const file = new YamlFile(path, readFileSync(path, "utf8"));
   for (const override of overrides) file.set({ ...override, path: override.path.slice(1) });
