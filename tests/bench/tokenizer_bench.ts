@@ -1,0 +1,132 @@
+// Speed of the tokenizer on prose and code, one thread, in MB of UTF-8 per second; not a test. With --python PATH the
+// same texts go through sentencepiece and Hugging Face tokenizers (tokenizer_peer.py) and the ids are compared.
+//
+//   deno run -A tests/bench/tokenizer_bench.ts [--prose FILE] [--code FILE] [--passes N] [--python PATH]
+
+import { createHash } from "node:crypto";
+import { parseArgs } from "node:util";
+import { llamaTokenizer, type Tokenizer } from "../../lib/tokenizer/tokenizer.ts";
+import { saveTokenizer } from "../../lib/tokenizer/tokenizer_folder.ts";
+
+/** Texts are encoded in blocks of whole lines of about this size, as documents are. */
+const BLOCK_BYTES = 1 << 16;
+const DEFAULT_BYTES = 8e6;
+const NEWLINE = 10;
+
+interface Result {
+  /** MB/s of the first pass with a fresh tokenizer: cold cache, cold compiler. */
+  readonly first: number;
+  /** MB/s of the first pass of another fresh tokenizer, when the compiler is warm: every chunk is new to the cache. */
+  readonly coldCache: number;
+  /** Median MB/s of the passes after that. */
+  readonly steady: number;
+  readonly tokens: number;
+  readonly sha256: string;
+}
+
+function blocksOf(text: Uint8Array): Uint8Array[] {
+  const blocks: Uint8Array[] = [];
+  for (let start = 0; start < text.length;) {
+    let end = Math.min(text.length, start + BLOCK_BYTES);
+    if (end < text.length) {
+      const newline = text.lastIndexOf(NEWLINE, end - 1);
+      if (newline >= start) end = newline + 1;
+    }
+    blocks.push(text.subarray(start, end));
+    start = end;
+  }
+  return blocks;
+}
+
+/** Encodes all blocks into `ids`. Returns seconds and where each block's ids end. */
+function pass(tokenizer: Tokenizer, blocks: readonly Uint8Array[], ids: Int32Array) {
+  const start = performance.now();
+  let at = 0;
+  for (const block of blocks) at = tokenizer.encodeInto(block, ids, at);
+  return { seconds: (performance.now() - start) / 1000, tokens: at };
+}
+
+async function measure(text: Uint8Array, passes: number): Promise<Result> {
+  const blocks = blocksOf(text);
+  const megabytes = text.length / 1e6;
+  const ids = new Int32Array(text.length + 3 + blocks.length);
+  const first = pass(await llamaTokenizer(), blocks, ids);
+  const tokenizer = await llamaTokenizer();
+  const coldCache = pass(tokenizer, blocks, ids);
+  const steady = Array.from({ length: passes }, () => pass(tokenizer, blocks, ids).seconds)
+    .sort((a, b) => a - b);
+  const digest = createHash("sha256").update(
+    new Uint8Array(ids.buffer, 0, first.tokens * Int32Array.BYTES_PER_ELEMENT),
+  );
+  return {
+    first: megabytes / first.seconds,
+    coldCache: megabytes / coldCache.seconds,
+    steady: megabytes / steady[Math.floor(passes / 2)],
+    tokens: first.tokens,
+    sha256: digest.digest("hex"),
+  };
+}
+
+/** Files of this repository with these extensions, repeated up to the default size. */
+function ownText(extensions: readonly string[]): Uint8Array {
+  const root = new URL("../../", import.meta.url).pathname;
+  const parts: string[] = [];
+  const visit = (folder: string) => {
+    for (const entry of [...Deno.readDirSync(folder)].sort((a, b) => a.name < b.name ? -1 : 1)) {
+      if (entry.name.startsWith(".") || entry.name === "dist") continue;
+      const path = `${folder}${entry.name}`;
+      if (entry.isDirectory) visit(`${path}/`);
+      else if (extensions.some((ext) => entry.name.endsWith(ext))) {
+        parts.push(Deno.readTextFileSync(path));
+      }
+    }
+  };
+  visit(root);
+  const once = new TextEncoder().encode(parts.join("\n"));
+  const text = new Uint8Array(once.length * Math.ceil(DEFAULT_BYTES / once.length));
+  for (let at = 0; at < text.length; at += once.length) text.set(once, at);
+  return text;
+}
+
+async function peers(python: string, textPath: string, passes: number, folder: string) {
+  const script = new URL("tokenizer_peer.py", import.meta.url).pathname;
+  const { success, stdout, stderr } = await new Deno.Command(python, {
+    args: [script, `${folder}/tokenizer.json`, textPath, String(passes)],
+  }).output();
+  if (!success) throw new Error(`${python} failed:\n${new TextDecoder().decode(stderr)}`);
+  return JSON.parse(new TextDecoder().decode(stdout));
+}
+
+const { values } = parseArgs({
+  args: Deno.args,
+  options: {
+    prose: { type: "string" },
+    code: { type: "string" },
+    passes: { type: "string", default: "3" },
+    python: { type: "string" },
+  },
+});
+const folder = await Deno.makeTempDir();
+try {
+  await saveTokenizer(await llamaTokenizer(), folder, { addBos: true, modelMaxLength: 2048 });
+  const passes = Number(values.passes);
+  const report: Record<string, unknown> = { deno: Deno.version.deno, v8: Deno.version.v8 };
+  for (const kind of ["prose", "code"] as const) {
+    const given = values[kind];
+    const text = given === undefined
+      ? ownText(kind === "prose" ? [".md", "LICENSE"] : [".ts", ".c", ".h", ".py", ".yaml"])
+      : Deno.readFileSync(given);
+    const path = `${folder}/${kind}.txt`;
+    Deno.writeFileSync(path, text);
+    report[kind] = {
+      bytes: text.length,
+      repeatsItself: given === undefined,
+      tinyllama: await measure(text, passes),
+      ...(values.python === undefined ? {} : await peers(values.python, path, passes, folder)),
+    };
+  }
+  // deno-lint-ignore no-console
+  console.log(JSON.stringify(report, null, 2));
+} finally {
+  await Deno.remove(folder, { recursive: true });
+}
