@@ -153,7 +153,7 @@ function sizeOf(path: string): number | null {
   }
 }
 
-// SHA-256 because Node's uses the CPU's instructions for it: 1.5 GB/s and more, faster than most disks write.
+// SHA-256: with the CPU's instructions for it about 1.3 GB/s, twice as fast as MD5 and as fast as most disks write.
 function describeFile(folder: string, name: string): ManifestFile {
   const hash = createHash("sha256");
   const chunk = new Uint8Array(4 << 20);

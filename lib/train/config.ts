@@ -10,7 +10,7 @@ import type { AdamwOptions } from "../core/ops.ts";
 import type { Recompute } from "../model/activations.ts";
 import { MODEL_KEYS, type ModelConfig, parseModelConfig } from "../model/config.ts";
 import type { LearningRateSchedule } from "./schedule.ts";
-import { type Override, parseOverride, YamlFile } from "./yaml_file.ts";
+import { type Override, YamlFile } from "./yaml_file.ts";
 
 /** A run with nothing left to decide: lengths in steps, the model spelled out. */
 export interface RunConfig {
@@ -151,18 +151,17 @@ function knownKeys(): Record<string, readonly string[]> {
 }
 
 /**
- * Loads the run in `path`, applies `--set` texts and checks everything.
+ * Loads the run in `path`, applies the overrides of the command line and checks everything.
  * @throws {UsageError} with file, line and key of every mistake.
  */
-export function loadRunConfig(path: string, overrides: readonly string[] = []): LoadedConfig {
+export function loadRunConfig(path: string, overrides: readonly Override[] = []): LoadedConfig {
   const found = findConfig(path, "train", ".");
   const file = new YamlFile(found, readFileSync(found, "utf8"));
-  const parsed = overrides.map(parseOverride);
   const ofModel = (one: Override) => one.path[0] === "model" && one.path.length > 1;
-  for (const override of parsed.filter((one) => !ofModel(one))) file.set(override);
+  for (const override of overrides.filter((one) => !ofModel(one))) file.set(override);
   const resolved = typeof file.get(["model"]) === "string"
-    ? withModel(file.check(referringSchema, knownKeys()), dirname(found), parsed.filter(ofModel))
-    : checkComplete(file, parsed.filter(ofModel));
+    ? withModel(file.check(referringSchema, knownKeys()), dirname(found), overrides.filter(ofModel))
+    : checkComplete(file, overrides.filter(ofModel));
   const config = derive(file, resolved, parseModelConfig(resolved.model, found));
   const { run, model, ...rest } = resolved;
   return { config, yaml: stringify({ run, model, ...rest }) };

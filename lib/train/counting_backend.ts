@@ -23,13 +23,14 @@ export function countingBackend(): Backend {
     allocations: () => [...live],
     allocate<K extends string>(label: string, specs: Readonly<Record<K, TensorSpec>>): Arena<K> {
       const buffer = { byteLength: 0 };
-      const tensors: Record<string, Tensor> = {};
+      const named: Record<string, Tensor> = {};
       let bytes = 0;
       for (const [key, { dtype, shape }] of Object.entries<TensorSpec>(specs)) {
         bytes += byteLength({ dtype, shape });
         const name = `${label}.${key}`;
-        tensors[key] = { name, dtype, shape, buffer, byteOffset: 0, parts: null };
+        named[key] = { name, dtype, shape, buffer, byteOffset: 0, parts: null };
       }
+      const tensors: object = named;
       if (!hasKeys(tensors, specs)) throw new TypeError(`Cannot name the tensors of "${label}"`);
       const line = { label, byteLength: bytes };
       live.add(line);

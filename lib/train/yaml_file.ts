@@ -11,26 +11,27 @@ type Path = readonly (string | number)[];
 export interface Override {
   readonly path: readonly string[];
   readonly value: unknown;
-  /** As it was written, for messages. */
-  readonly text: string;
+  /** The flag as it was written, for messages. */
+  readonly flag: string;
 }
 
 /**
- * Reads `a.b=value`; the value is YAML, so `3e-4` is a number, `null` is null and `[1, 2]` a list.
+ * Reads `a.b=value`; the value is YAML, so `3e-4` is a number, `null` is null and `[1, 2]` a list. `flag` is how the user
+ * wrote it.
  * @throws {UsageError} when there is no key or no `=`.
  */
-export function parseOverride(text: string): Override {
+export function parseOverride(text: string, flag = `--set ${text}`): Override {
   const equals = text.indexOf("=");
   const path = text.slice(0, Math.max(equals, 0)).split(".").map((part) => part.trim());
   if (equals < 0 || path.includes("")) {
-    throw new UsageError(`Cannot use --set ${text}: expected KEY=VALUE, such as optimizer.lr=3e-4`);
+    throw new UsageError(`Cannot use ${flag}: expected KEY=VALUE, such as optimizer.lr=3e-4`);
   }
   try {
     const value: unknown = parse(text.slice(equals + 1));
-    return { path, value, text };
+    return { path, value, flag };
   } catch (error) {
     const reason = error instanceof Error ? error.message.split("\n")[0] : String(error);
-    throw new UsageError(`Cannot use --set ${text}: the value is not YAML: ${reason}`);
+    throw new UsageError(`Cannot use ${flag}: the value is not YAML: ${reason}`);
   }
 }
 
@@ -65,7 +66,7 @@ export class YamlFile {
       const node = this.#document.getIn(parent, true);
       if (node === undefined || isCollection(node)) continue;
       const key = parent.join(".");
-      throw new UsageError(`Cannot use --set ${override.text}: "${key}" has no keys below it`);
+      throw new UsageError(`Cannot use ${override.flag}: "${key}" has no keys below it`);
     }
     this.#document.setIn(override.path, this.#document.createNode(override.value));
     this.#overrides.push(override);
@@ -131,7 +132,7 @@ export class YamlFile {
       const key = one.path.join(".");
       return dotted === key || dotted.startsWith(`${key}.`);
     });
-    if (override !== undefined) return `--set ${override.text}`;
+    if (override !== undefined) return override.flag;
     for (let depth = path.length; depth > 0; depth--) {
       const parent = depth === 1
         ? this.#document.contents

@@ -1,0 +1,197 @@
+// deno-lint-ignore-file no-console
+// `tinyllama pretrain`: one YAML file in, a run folder out. Wires configuration, device, data and screen together.
+
+import { Command, Option } from "commander";
+import type { Allocation } from "../core/backend.ts";
+import { openBackend } from "../backend/open.ts";
+import { type LoadedConfig, loadRunConfig, type RunConfig } from "../train/config.ts";
+import type { StepMetrics, ValidationMetrics } from "../train/metrics.ts";
+import { planRun, type RunPlan } from "../train/plan.ts";
+import { pretrain, type PretrainHooks, type PretrainOutcome } from "../train/pretrain.ts";
+import { chooseStart } from "../train/run_folder.ts";
+import { openRunData } from "../train/run_data.ts";
+import { type Override, parseOverride } from "../train/yaml_file.ts";
+import { openProgress, type Progress } from "./progress.ts";
+
+/** Exit code of a run that was interrupted and can be resumed (EX_TEMPFAIL). */
+const EXIT_UNFINISHED = 75;
+
+interface Flags {
+  readonly config: string;
+  readonly set: readonly string[];
+  readonly threads?: string;
+  readonly device?: string;
+  readonly precision?: string;
+  readonly resume?: true;
+  readonly force?: true;
+  readonly dryRun?: true;
+  readonly json?: true;
+}
+
+const EXAMPLES = `
+Examples:
+  tinyllama pretrain --config configs/train/demo.yaml
+  tinyllama pretrain --config configs/train/demo.yaml --set optimizer.lr=3e-4 --threads 2
+  tinyllama pretrain --config runs/demo/config.yaml --resume
+  tinyllama pretrain --config configs/train/tinyllama-1.1b.yaml --dry-run
+
+Exit codes: 0 finished, 75 interrupted with a checkpoint (go on with --resume), 1 failed, 2 wrong usage.`;
+
+/** The subcommand. */
+export function pretrainCommand(): Command {
+  return new Command("pretrain")
+    .description("Train a model from nothing on prepared data")
+    .requiredOption("--config <file>", "the run: a YAML file, or the name of one in configs/train")
+    .option("--set <key=value>", "override a key; may be repeated", collect, [])
+    .option("--threads <count>", "same as --set threads=<count>")
+    .option("--device <name>", "same as --set device=<name>")
+    .option("--precision <name>", "same as --set precision=<name>")
+    .option("--resume", "continue the run in the run folder from its latest checkpoint")
+    .addOption(new Option("--force", "delete the run in the run folder first").conflicts("resume"))
+    .option("--dry-run", "show what would be done and how much it takes; starts nothing")
+    .option("--json", "JSON lines on stdout instead of text")
+    .addHelpText("after", EXAMPLES)
+    .action(async (flags: Flags) => {
+      const run = loadRunConfig(flags.config, overridesOf(flags));
+      if (flags.dryRun) printPlan(run, planRun(run.config), flags.json === true);
+      else await start(run, flags);
+    });
+}
+
+function collect(text: string, before: readonly string[]): readonly string[] {
+  return [...before, text];
+}
+
+function overridesOf(flags: Flags): Override[] {
+  const overrides = flags.set.map((text) => parseOverride(text));
+  for (const key of ["threads", "device", "precision"] as const) {
+    const value = flags[key];
+    if (value !== undefined) overrides.push(parseOverride(`${key}=${value}`, `--${key} ${value}`));
+  }
+  return overrides;
+}
+
+async function start(run: LoadedConfig, flags: Flags): Promise<void> {
+  const isJson = flags.json === true;
+  const choice = { resume: flags.resume === true, force: flags.force === true };
+  const outcome = await runPretraining(run, choice, isJson);
+  const { output } = run.config;
+  if (isJson) console.log(JSON.stringify({ finished: outcome.isFinished, step: outcome.step }));
+  else if (outcome.isFinished) console.log(`Finished. Try: tinyllama generate --model ${output}`);
+  else console.log(`Stopped after step ${outcome.step}. Continue with --resume.`);
+  if (!outcome.isFinished) Deno.exitCode = EXIT_UNFINISHED;
+}
+
+/**
+ * Opens device and data, and trains with the screen attached; SIGINT and SIGTERM end the run after the step in progress,
+ * with a checkpoint.
+ */
+export async function runPretraining(
+  run: LoadedConfig,
+  choice: { readonly resume: boolean; readonly force: boolean },
+  isJson: boolean,
+): Promise<PretrainOutcome> {
+  const { config } = run;
+  const start = chooseStart(config.output, choice);
+  const { data, tokenizer } = await openRunData(config);
+  using backend = await openBackend({
+    device: config.device,
+    threads: config.threads,
+    matmul: config.precision,
+  });
+  if (!isJson) console.log(startText(run, planRun(config), backend.info.name));
+  const stop = new AbortController();
+  const onSignal = () => stop.abort();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, onSignal);
+  try {
+    using progress = openProgress();
+    const hooks = isJson ? jsonHooks() : screenHooks(config, progress);
+    return await pretrain({ run, backend, data, tokenizer, start, signal: stop.signal, hooks });
+  } finally {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      Deno.removeSignalListener(signal, onSignal);
+    }
+  }
+}
+
+function jsonHooks(): PretrainHooks {
+  const print = (value: unknown) => console.log(JSON.stringify(value));
+  return {
+    onStep: print,
+    onValidation: print,
+    onCheckpoint: ({ step, folder }) => print({ step, checkpoint: folder }),
+  };
+}
+
+function screenHooks(config: RunConfig, progress: Progress): PretrainHooks {
+  return {
+    onStart: ({ step, allocations }) => {
+      progress.line(memoryText(allocations));
+      if (step > 0) progress.line(`resumed after step ${step}`);
+    },
+    onStep: (metrics) => {
+      progress.update(metrics.step, config.schedule.totalSteps, stepText(metrics));
+      if (metrics.loss === null || metrics.grad_norm === null) {
+        progress.line(`step ${metrics.step}: loss or gradient is not finite; step skipped`);
+      }
+    },
+    onValidation: (metrics) => progress.line(validationText(metrics)),
+    onCheckpoint: ({ step, folder }) => progress.line(`step ${step}: saved ${folder}`),
+  };
+}
+
+function stepText(metrics: StepMetrics): string {
+  const loss = metrics.loss?.toFixed(4) ?? "not finite";
+  const norm = metrics.grad_norm?.toFixed(2) ?? "not finite";
+  return `loss ${loss}  norm ${norm}  lr ${metrics.lr.toExponential(2)}  ` +
+    `${inGroups(metrics.tokens_per_second)} tokens/s  ${
+      inGroups(metrics.gflops_per_second)
+    } GFLOP/s`;
+}
+
+function validationText({ step, loss }: ValidationMetrics): string {
+  const parts = Object.entries(loss).map(([name, value]) => `${name} ${value.toFixed(4)}`);
+  return `step ${step}: validation loss  ${parts.join("  ")}`;
+}
+
+/** A whole number with separators between thousands. */
+function inGroups(value: number): string {
+  return Math.round(value).toLocaleString("en-US");
+}
+
+function inBytes(bytes: number): string {
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+function memoryText(allocations: readonly Allocation[]): string {
+  const total = { label: "total", byteLength: allocations.reduce((s, a) => s + a.byteLength, 0) };
+  const lines = [...allocations.filter((a) => a.byteLength > 0), total]
+    .map(({ label, byteLength }) => `  ${label.padEnd(32)} ${inBytes(byteLength).padStart(11)}`);
+  return ["memory", ...lines].join("\n");
+}
+
+function sizeText(plan: RunPlan, config: RunConfig): string {
+  const { schedule } = config;
+  return [
+    `  parameters       ${inGroups(plan.parameters)}`,
+    `  steps            ${inGroups(plan.steps)} (warmup ${inGroups(schedule.warmupSteps)})`,
+    `  tokens           ${inGroups(plan.tokens)}`,
+    `  batch            ${
+      inGroups(config.batchTokens)
+    } tokens = ${config.microSteps} micro-batches ` +
+    `of ${config.microBatchSize} x ${config.data.sequenceLength}`,
+    `  FLOPs per token  ${inGroups(plan.flopsPerToken)}`,
+    `  FLOPs in all     ${plan.totalFlops.toExponential(3)}`,
+  ].join("\n");
+}
+
+function startText({ config, yaml }: LoadedConfig, plan: RunPlan, device: string): string {
+  return `${yaml}\nrun ${config.name} on ${device}\n${sizeText(plan, config)}`;
+}
+
+function printPlan({ config, yaml }: LoadedConfig, plan: RunPlan, isJson: boolean): void {
+  if (isJson) return console.log(JSON.stringify({ config, plan }, null, 2));
+  const note = "memory is for f32 on one device; nothing was started";
+  console.log(`${yaml}\nrun ${config.name}\n${sizeText(plan, config)}`);
+  console.log(`${memoryText(plan.memory)}\n${note}`);
+}

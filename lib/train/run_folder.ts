@@ -1,0 +1,106 @@
+// What a run folder says about the run in it: whether one was begun, where it stands, and whether it is the same run.
+
+import { join } from "node:path";
+import { FormatError, UsageError } from "../core/errors.ts";
+import { type Checkpoint, clearRun, latestCheckpoint } from "./checkpoint.ts";
+import type { RunConfig } from "./config.ts";
+
+/** How far a run is. */
+export interface RunProgress {
+  /** Steps done. */
+  readonly step: number;
+  readonly skippedSteps: number;
+  /** Skipped steps since the last one that was not. */
+  readonly consecutiveSkippedSteps: number;
+}
+
+const STATE_FILE = "trainer_state.json";
+
+/**
+ * Decides where a run begins: at its latest checkpoint with `resume`, else at the start in an empty folder. `force`
+ * deletes an earlier run.
+ * @throws {UsageError} when the folder holds a run and neither was asked for, or nothing to resume.
+ */
+export function chooseStart(
+  runFolder: string,
+  choice: { readonly resume: boolean; readonly force: boolean },
+): Checkpoint | null {
+  const latest = latestCheckpoint(runFolder);
+  if (choice.resume) {
+    if (latest !== null) return latest;
+    throw new UsageError(`Cannot resume "${runFolder}": it has no complete checkpoint`);
+  }
+  if (choice.force) clearRun(runFolder);
+  else if (latest !== null) {
+    throw new UsageError(
+      `Cannot start in "${runFolder}": it holds a run at step ${latest.step}; continue it with ` +
+        `--resume, delete it with --force, or choose another folder with --set run.output=FOLDER`,
+    );
+  }
+  return null;
+}
+
+/** Everything that decides the course of a run. A resumed run must agree with the interrupted one in all of it. */
+function courseOf(config: RunConfig): Record<string, unknown> {
+  const { model, seed, batchTokens, schedule, adamw, gradClip } = config;
+  const { sequenceLength, weights } = config.data;
+  return { seed, model, data: { sequenceLength, weights }, batchTokens, schedule, adamw, gradClip };
+}
+
+/** Writes trainer_state.json into a checkpoint folder. */
+export function writeTrainerState(
+  folder: string,
+  config: RunConfig,
+  progress: RunProgress,
+): void {
+  const state = {
+    ...progress,
+    tokens: progress.step * config.batchTokens,
+    course: courseOf(config),
+  };
+  Deno.writeTextFileSync(join(folder, STATE_FILE), JSON.stringify(state, null, 2) + "\n");
+}
+
+/**
+ * Reads trainer_state.json of a checkpoint folder.
+ * @throws {UsageError} when `config` would change the course of the run, naming each key with both values.
+ * @throws {FormatError} when the file is not one of ours.
+ */
+export function readTrainerState(folder: string, config: RunConfig): RunProgress {
+  const path = join(folder, STATE_FILE);
+  const state: unknown = JSON.parse(Deno.readTextFileSync(path));
+  if (!isTrainerState(state)) throw new FormatError(`Cannot resume: "${path}" is not our file`);
+  const then = flatten(state.course);
+  const now = flatten(courseOf(config));
+  const changes = [...new Set([...then.keys(), ...now.keys()])]
+    .filter((key) => then.get(key) !== now.get(key))
+    .map((key) =>
+      `\n  ${key}: ${then.get(key) ?? "nothing"} then, ${now.get(key) ?? "nothing"} now`
+    );
+  if (changes.length > 0) {
+    throw new UsageError(
+      `Cannot resume "${folder}" with another configuration:${changes.join("")}`,
+    );
+  }
+  const { step, skippedSteps, consecutiveSkippedSteps } = state;
+  return { step, skippedSteps, consecutiveSkippedSteps };
+}
+
+function isTrainerState(value: unknown): value is RunProgress & { readonly course: object } {
+  return typeof value === "object" && value !== null &&
+    "step" in value && typeof value.step === "number" &&
+    "skippedSteps" in value && typeof value.skippedSteps === "number" &&
+    "consecutiveSkippedSteps" in value && typeof value.consecutiveSkippedSteps === "number" &&
+    "course" in value && typeof value.course === "object" && value.course !== null;
+}
+
+/** Leaves of nested data by dotted key, as JSON. */
+function flatten(value: object, prefix = ""): Map<string, string> {
+  const leaves = new Map<string, string>();
+  for (const [key, inner] of Object.entries(value)) {
+    if (typeof inner === "object" && inner !== null) {
+      for (const [name, leaf] of flatten(inner, `${prefix}${key}.`)) leaves.set(name, leaf);
+    } else leaves.set(prefix + key, JSON.stringify(inner));
+  }
+  return leaves;
+}
