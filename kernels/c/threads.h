@@ -1,4 +1,5 @@
-// Fork-join over index ranges, for both builds: threads sleep on a futex (native) or memory.atomic.wait (WASM).
+// Fork-join over index ranges, for both builds: idle threads spin for some microseconds, then sleep on a futex (Linux),
+// a condition variable (other systems) or memory.atomic.wait (WASM). All state lives in the context.
 
 #ifndef TINYLLAMA_THREADS_H
 #define TINYLLAMA_THREADS_H
@@ -9,8 +10,8 @@
 // not let its result depend on it.
 typedef void (*tl_task)(tl_context *ctx, const void *args, ptrdiff_t begin, ptrdiff_t end, int worker);
 
-// Runs task over [0, count) in ranges of at least `grain`, on all threads, and returns when all is done. Runs inline when
-// count <= grain. Must not be called from within a task.
+// Runs task over [0, count) on all threads and returns when all is done. Ranges begin at multiples of `grain` and hold at
+// least `grain` indices, the last one excepted. Runs inline when count <= grain. Must not be called from within a task.
 void tl_parallel(tl_context *ctx, tl_task task, const void *args, ptrdiff_t count, ptrdiff_t grain);
 
 int tl_thread_count(const tl_context *ctx);
