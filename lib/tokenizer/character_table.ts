@@ -7,9 +7,13 @@ import { byteIds, METASPACE, type Vocabulary } from "./vocabulary.ts";
 /** Class of characters that no merge touches. Classes below are ASCII characters themselves, classes above are others. */
 export const ALONE = 128;
 
+const SPACE = 0x20;
+const METASPACE_CODE = METASPACE.charCodeAt(0);
+const CODE_POINTS = 0x110000;
+
 /** Read-only after construction; fields are public because the scan of encoder.ts reads them for every byte. */
 export class CharacterTable {
-  /** Ids of the 128 ASCII characters, or -1; the space has the id of U+2581. */
+  /** Ids of the ASCII characters that are pieces, or -1; the space has the id of U+2581. */
   readonly asciiIds = new Int32Array(128).fill(-1);
   /** joins[a · 128 + b] is 1 where the ASCII characters a, b may merge. */
   readonly asciiJoins = new Uint8Array(128 * 128);
@@ -28,26 +32,24 @@ export class CharacterTable {
     this.#setIds(vocabulary);
     const pairs = joinedCharacters(vocabulary);
     let classCount = ALONE + 1;
-    for (const pair of pairs) {
-      for (const character of pair) {
-        const code = character.codePointAt(0) ?? 0;
-        if (code < 128 || character === METASPACE || this.classOf(code) !== ALONE) continue;
-        if (code < 0x10000) this.#classes[code] = classCount++;
-        else this.#astralClasses.set(code, classCount++);
-      }
+    for (const code of pairs) {
+      if (code < 128 || code === METASPACE_CODE || this.classOf(code) !== ALONE) continue;
+      if (code < 0x10000) this.#classes[code] = classCount++;
+      else this.#astralClasses.set(code, classCount++);
     }
-    this.#classes[METASPACE.charCodeAt(0)] = 32;
+    this.#classes[METASPACE_CODE] = SPACE;
     this.#classCount = classCount;
     this.#joins = new Uint32Array(Math.ceil(classCount * classCount / 32));
-    for (const [left, right] of pairs) {
-      const a = this.#classOfCharacter(left), b = this.#classOfCharacter(right);
-      const bit = a * classCount + b;
+    for (let i = 0; i < pairs.length; i += 2) {
+      const left = pairs[i] < 128 ? pairs[i] : this.classOf(pairs[i]);
+      const right = pairs[i + 1] < 128 ? pairs[i + 1] : this.classOf(pairs[i + 1]);
+      const bit = left * classCount + right;
       this.#joins[bit >>> 5] |= 1 << (bit & 31);
-      if (a < 128 && b < 128) this.asciiJoins[a * 128 + b] = 1;
+      if (left < 128 && right < 128) this.asciiJoins[left * 128 + right] = 1;
     }
     if (keepsMetaspace) {
-      this.#classes[METASPACE.charCodeAt(0)] = ALONE;
-      this.#ids[METASPACE.charCodeAt(0)] = -1;
+      this.#classes[METASPACE_CODE] = ALONE;
+      this.#ids[METASPACE_CODE] = -1;
     }
   }
 
@@ -67,48 +69,43 @@ export class CharacterTable {
     return (this.#joins[bit >>> 5] >>> (bit & 31) & 1) === 1;
   }
 
-  #classOfCharacter(character: string): number {
-    const code = character.codePointAt(0) ?? 0;
-    return code < 128 ? code : this.classOf(code);
-  }
-
   #setIds(vocabulary: Vocabulary): void {
     const { pieces, kinds, bareCharacters } = vocabulary;
     for (let id = 0; id < pieces.length; id++) {
       if (kinds[id] === "normal") this.#setId(pieces[id], id);
     }
     bareCharacters.forEach((character, i) => this.#setId(character, pieces.length + i));
-    this.asciiIds[32] = this.#ids[METASPACE.charCodeAt(0)];
+    this.#ids[SPACE] = this.#ids[METASPACE_CODE];
+    for (let code = 0; code < 128; code++) {
+      if (this.#ids[code] < pieces.length) this.asciiIds[code] = this.#ids[code];
+    }
   }
 
   #setId(piece: string, id: number): void {
     const code = piece.codePointAt(0) ?? 0;
     if (piece.length !== (code < 0x10000 ? 1 : 2)) return;
-    if (code < 128) this.asciiIds[code] = id;
     if (code < 0x10000) this.#ids[code] = id;
     else this.#astralIds.set(code, id);
   }
 }
 
-/** Every (last character of a left part, first character of a right part), each once. */
-function joinedCharacters(vocabulary: Vocabulary): Set<readonly [string, string]> {
-  const { pieces, bareCharacters, merges, isSplitAtSpaces } = vocabulary;
-  const text = (id: number) => id < pieces.length ? pieces[id] : bareCharacters[id - pieces.length];
-  const seen = new Map<string, readonly [string, string]>();
-  for (let i = 0; i < merges.left.length; i++) {
-    const left = lastCharacter(text(merges.left[i])), right = firstCharacter(text(merges.right[i]));
-    if (isSplitAtSpaces && right === METASPACE) continue;
-    const key = left + right;
-    if (!seen.has(key)) seen.set(key, [left, right]);
+/** Code points (last of a left part, first of a right part) of all merges, laid end to end, each pair once. */
+function joinedCharacters(vocabulary: Vocabulary): number[] {
+  const { pieces, bareCharacters, merges: { left, right }, isSplitAtSpaces } = vocabulary;
+  const first: number[] = [], last: number[] = [];
+  for (const text of [...pieces, ...bareCharacters]) {
+    first.push(text.codePointAt(0) ?? 0);
+    const unit = text.charCodeAt(text.length - 1);
+    last.push(unit >= 0xdc00 && unit < 0xe000 ? text.codePointAt(text.length - 2) ?? 0 : unit);
   }
-  return new Set(seen.values());
-}
-
-function firstCharacter(text: string): string {
-  return String.fromCodePoint(text.codePointAt(0) ?? 0);
-}
-
-function lastCharacter(text: string): string {
-  const unit = text.charCodeAt(text.length - 1);
-  return unit >= 0xdc00 && unit < 0xe000 ? text.slice(-2) : text.slice(-1);
+  const seen = new Set<number>();
+  const pairs: number[] = [];
+  for (let i = 0; i < left.length; i++) {
+    const before = last[left[i]], after = first[right[i]];
+    const key = before * CODE_POINTS + after;
+    if (seen.has(key) || (isSplitAtSpaces && after === METASPACE_CODE)) continue;
+    seen.add(key);
+    pairs.push(before, after);
+  }
+  return pairs;
 }

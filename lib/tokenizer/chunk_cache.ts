@@ -2,11 +2,11 @@
 // full it starts over. Flat arrays only; nothing is allocated after construction.
 
 const STRIDE = 4;
-const SLOTS = 1 << 17;
+const SLOTS = 1 << 18;
 const MASK = SLOTS - 1;
 const MAX_ENTRIES = SLOTS >> 1;
-const BYTE_CAPACITY = 1 << 20;
-const ID_CAPACITY = 1 << 19;
+const BYTE_CAPACITY = 1 << 21;
+const ID_CAPACITY = 1 << 20;
 
 /** Longer chunks are rarely seen twice, so they are not kept. */
 export const MAX_CACHED_BYTES = 48;

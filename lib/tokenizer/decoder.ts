@@ -30,17 +30,19 @@ export class Decoder {
 
   constructor(vocabulary: Vocabulary) {
     const { pieces, kinds } = vocabulary;
-    const utf8 = new TextEncoder();
-    const parts = pieces.map((piece, id) => {
-      if (kinds[id] === "byte") return Uint8Array.of(byteOfPiece(piece));
-      if (kinds[id] === "unknown") return utf8.encode(UNKNOWN_TEXT);
-      return utf8.encode(kinds[id] === "control" ? piece : piece.replaceAll(METASPACE, " "));
+    const texts = pieces.map((piece, id) => {
+      // Bytes from 128 up are no text of one byte; they get theirs below.
+      if (kinds[id] === "byte") return "\0";
+      if (kinds[id] === "unknown") return UNKNOWN_TEXT;
+      return kinds[id] === "control" ? piece : piece.replaceAll(METASPACE, " ");
     });
     this.#vocabulary = vocabulary;
+    this.#bytes = new TextEncoder().encode(texts.join(""));
     this.#offsets = new Int32Array(pieces.length + 1);
-    parts.forEach((part, id) => this.#offsets[id + 1] = this.#offsets[id] + part.length);
-    this.#bytes = new Uint8Array(this.#offsets[pieces.length]);
-    parts.forEach((part, id) => this.#bytes.set(part, this.#offsets[id]));
+    for (let id = 0; id < pieces.length; id++) {
+      this.#offsets[id + 1] = this.#offsets[id] + utf8Length(texts[id]);
+      if (kinds[id] === "byte") this.#bytes[this.#offsets[id]] = byteOfPiece(pieces[id]);
+    }
   }
 
   /**
@@ -104,4 +106,14 @@ export class Decoder {
       );
     }
   }
+}
+
+/** Bytes of a text in UTF-8. A surrogate pair counts two twice, which is its four. */
+function utf8Length(text: string): number {
+  let length = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit >= 0x80) length += unit < 0x800 || (unit >= 0xd800 && unit < 0xe000) ? 1 : 2;
+  }
+  return length;
 }

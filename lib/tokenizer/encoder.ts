@@ -119,14 +119,9 @@ export class Encoder {
     let length = 0;
     for (let position = start; position < end;) {
       const byte = bytes[position];
-      if (byte < 128) {
-        row[length++] = characters.asciiIds[byte];
-        position++;
-      } else {
-        const code = readCodePoint(bytes, position, end);
-        row[length++] = characters.idOf(code);
-        position += byteLengthOf(code);
-      }
+      const code = byte < 128 ? byte : readCodePoint(bytes, position, end);
+      row[length++] = characters.idOf(code);
+      position += byteLengthOf(code);
     }
     length = this.#merger.merge(length);
     const { pieces, bareCharacters } = this.#vocabulary;

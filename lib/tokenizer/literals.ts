@@ -1,6 +1,6 @@
 // Finds literals (control tokens, added tokens, user-defined pieces) in a text before anything is merged.
 
-import { type Literal, METASPACE } from "./vocabulary.ts";
+import type { Literal } from "./vocabulary.ts";
 
 interface LiteralBytes {
   readonly bytes: Uint8Array;
@@ -18,11 +18,11 @@ export interface LiteralMatch {
 export class LiteralSet {
   readonly #byFirstByte = new Map<number, LiteralBytes[]>();
 
-  /** U+2581 inside a literal stands for a space of the text. Empty literals are left out. */
+  /** Empty literals are left out. */
   constructor(literals: readonly Literal[]) {
     const utf8 = new TextEncoder();
     for (const { text, id } of literals) {
-      const bytes = utf8.encode(text.replaceAll(METASPACE, " "));
+      const bytes = utf8.encode(text);
       if (bytes.length === 0) continue;
       const sameStart = this.#byFirstByte.get(bytes[0]) ?? [];
       sameStart.push({ bytes, id });

@@ -6,7 +6,7 @@ import { Encoder } from "./encoder.ts";
 import { llamaVocabulary } from "./llama_vocabulary.ts";
 import { LiteralSet } from "./literals.ts";
 import { PairTable } from "./pair_table.ts";
-import type { Vocabulary } from "./vocabulary.ts";
+import { METASPACE, type Vocabulary } from "./vocabulary.ts";
 
 const SPACE = 0x20;
 /** Scratch memory for texts up to this many bytes is kept between calls. */
@@ -57,7 +57,12 @@ export class Tokenizer {
       ...vocabulary.addedLiterals,
       ...vocabulary.specialLiterals,
     ]);
-    this.#userLiterals = new LiteralSet(vocabulary.userLiterals);
+    this.#userLiterals = new LiteralSet(
+      vocabulary.userLiterals.map(({ text, id }) => ({
+        text: text.replaceAll(METASPACE, " "),
+        id,
+      })),
+    );
   }
 
   /** Steps of the merge loop so far: what encoding cost, independent of the machine. */
@@ -168,14 +173,15 @@ export class Tokenizer {
   ): number {
     const text = this.#text;
     let from = start;
-    if (this.#hasPrefix(start)) {
+    if (this.#hasPrefix(start, end)) {
       // The byte before belongs to nothing any more: it is the one kept free or the end of the literal just passed.
       text[--from] = SPACE;
     }
     if (this.#userLiterals.isEmpty) return encoder.encode(text, from, end, ids, at);
-    while (from < end) {
-      const literal = this.#userLiterals.find(text, from, end);
-      at = encoder.encode(text, from, literal === null ? end : literal.start, ids, at);
+    const last = encoder === this.#keepingEncoder ? end : foldMetaspaces(text, from, end);
+    while (from < last) {
+      const literal = this.#userLiterals.find(text, from, last);
+      at = encoder.encode(text, from, literal === null ? last : literal.start, ids, at);
       if (literal === null) break;
       ids[at++] = literal.id;
       from = literal.end;
@@ -183,18 +189,32 @@ export class Tokenizer {
     return at;
   }
 
-  #hasPrefix(start: number): boolean {
+  #hasPrefix(start: number, end: number): boolean {
     const { prefix, isPrefixSkippedAtSpace } = this.vocabulary;
     if (prefix === "never" || (prefix === "first" && start > 1)) return false;
     if (!isPrefixSkippedAtSpace) return true;
-    const [first, second, third] = this.#text.subarray(start, start + 3);
-    return first !== SPACE && !(first === 0xe2 && second === 0x96 && third === 0x81);
+    return this.#text[start] !== SPACE && !isMetaspace(this.#text, start, end);
   }
 
   #encoderThatKeeps(): Encoder {
     this.#keepingEncoder ??= new Encoder(this.vocabulary, this.#pairs, true);
     return this.#keepingEncoder;
   }
+}
+
+/** Puts a space in place of every U+2581 from `start` to `end`; returns the new end. */
+function foldMetaspaces(bytes: Uint8Array, start: number, end: number): number {
+  let to = start;
+  for (let from = start; from < end; to++) {
+    const isFolded = isMetaspace(bytes, from, end);
+    bytes[to] = isFolded ? SPACE : bytes[from];
+    from += isFolded ? 3 : 1;
+  }
+  return to;
+}
+
+function isMetaspace(bytes: Uint8Array, at: number, end: number): boolean {
+  return at + 3 <= end && bytes[at] === 0xe2 && bytes[at + 1] === 0x96 && bytes[at + 2] === 0x81;
 }
 
 /** The tokenizer of Llama 2 and TinyLlama, which needs no file. */

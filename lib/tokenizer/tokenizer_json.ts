@@ -57,8 +57,10 @@ export function readTokenizerJson(text: string, name: string, config: TokenizerC
     fail("byte_fallback is on and byte pieces are missing, expected all 256");
   }
   if (!hasByteFallback && unkId < 0) fail("it has neither byte_fallback nor an unk_token");
-  const merging = [...merges.left, ...merges.right].find((id) => kinds[id] === "byte");
-  if (merging !== undefined) fail(`byte piece ${pieces[merging]} takes part in a merge`);
+  for (const column of [merges.left, merges.right]) {
+    const merging = column.find((id) => kinds[id] === "byte");
+    if (merging !== undefined) fail(`byte piece ${pieces[merging]} takes part in a merge`);
+  }
   return {
     pieces,
     kinds,
@@ -170,11 +172,16 @@ function readPreparation(root: Json, fail: Fail): Preparation {
 }
 
 function readPieces(vocab: Json, fail: Fail): string[] {
-  const entries = Object.entries(vocab);
-  const pieces: string[] = [];
-  for (const [piece, id] of entries) placePiece(pieces, piece, id, fail);
-  for (let id = 0; id < pieces.length; id++) pieces[id] ??= "";
+  const names = Object.keys(vocab);
+  const pieces = new Array<string>(names.length).fill("");
+  for (const piece of names) placePiece(pieces, piece, vocab[piece], fail);
+  fillHoles(pieces);
   return pieces;
+}
+
+/** Ids that nothing names get the empty piece. */
+function fillHoles(pieces: string[]): void {
+  for (let id = 0; id < pieces.length; id++) pieces[id] ??= "";
 }
 
 function placePiece(pieces: string[], piece: string, id: unknown, fail: Fail): number {
@@ -200,8 +207,8 @@ function readMerges(list: unknown, pieces: readonly string[], fail: Fail): Merge
     if (!Array.isArray(parts) || parts.length !== 2) {
       return fail(`merge ${rank} is ${describe(merge)}, expected two pieces`);
     }
-    const ids = [parts[0], parts[1], `${parts[0]}${parts[1]}`].map((piece) => idOf.get(piece));
-    const [left, right, merged] = ids;
+    const left = idOf.get(parts[0]), right = idOf.get(parts[1]);
+    const merged = idOf.get(parts[0] + parts[1]);
     if (left === undefined || right === undefined || merged === undefined) {
       return fail(`merge ${rank}, ${describe(merge)}, names a piece that is not in the vocabulary`);
     }
@@ -236,10 +243,8 @@ function readAddedTokens(
     kinds[id] = isSpecial ? "control" : "user-defined";
     (isSpecial ? specialLiterals : addedLiterals).push({ text, id });
   }
-  for (let id = 0; id < pieces.length; id++) {
-    pieces[id] ??= "";
-    kinds[id] ??= "unused";
-  }
+  fillHoles(pieces);
+  for (let id = 0; id < pieces.length; id++) kinds[id] ??= "unused";
   return { specialLiterals, addedLiterals };
 }
 

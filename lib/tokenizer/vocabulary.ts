@@ -55,7 +55,9 @@ export interface Vocabulary {
 
 /** The value of a byte piece such as `<0x0A>`, or -1. */
 export function byteOfPiece(piece: string): number {
-  return /^<0x[0-9A-F]{2}>$/.test(piece) ? parseInt(piece.slice(3, 5), 16) : -1;
+  return piece.startsWith("<0x") && /^<0x[0-9A-F]{2}>$/.test(piece)
+    ? parseInt(piece.slice(3, 5), 16)
+    : -1;
 }
 
 /** Ids of the byte pieces by byte value, -1 where there is none. Null when there is not a single one. */
@@ -120,7 +122,13 @@ function ranksOfScores(scores: ArrayLike<number>): Int32Array {
 /** Columns from rows of (left, right, merged, rank) laid end to end. */
 export function mergesFromRows(rows: readonly number[]): Merges {
   const count = rows.length / 4;
-  const column = (offset: number) =>
-    Int32Array.from({ length: count }, (_, i) => rows[i * 4 + offset]);
-  return { left: column(0), right: column(1), merged: column(2), rank: column(3) };
+  const left = new Int32Array(count), right = new Int32Array(count);
+  const merged = new Int32Array(count), rank = new Int32Array(count);
+  for (let i = 0; i < count; i++) {
+    left[i] = rows[i * 4];
+    right[i] = rows[i * 4 + 1];
+    merged[i] = rows[i * 4 + 2];
+    rank[i] = rows[i * 4 + 3];
+  }
+  return { left, right, merged, rank };
 }

@@ -9,7 +9,7 @@ import { llamaTokenizer, type Tokenizer } from "../../lib/tokenizer/tokenizer.ts
 import { saveTokenizer } from "../../lib/tokenizer/tokenizer_folder.ts";
 
 /** Texts are encoded in blocks of whole lines of about this size, as documents are. */
-const BLOCK_BYTES = 1 << 16;
+const BLOCK_BYTES = 1 << 12;
 const DEFAULT_BYTES = 8e6;
 const NEWLINE = 10;
 

@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 import numpy  # noqa: E402
 import reference  # noqa: E402
 
-BLOCK_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 12
 
 
 def blocks(data):
