@@ -7,6 +7,8 @@ import { byteIds, METASPACE, type Vocabulary } from "./vocabulary.ts";
 /** Class of characters that no merge touches. Classes below are ASCII characters themselves, classes above are others. */
 export const ALONE = 128;
 
+/** Beyond this, characters share classes: that joins more than need be, which lengthens chunks and changes no id. */
+const MAX_CLASSES = 4096;
 const SPACE = 0x20;
 const METASPACE_CODE = METASPACE.charCodeAt(0);
 const CODE_POINTS = 0x110000;
@@ -30,13 +32,15 @@ export class CharacterTable {
   constructor(vocabulary: Vocabulary, keepsMetaspace: boolean) {
     this.byteIds = byteIds(vocabulary);
     this.#setIds(vocabulary);
-    const pairs = joinedCharacters(vocabulary);
-    let classCount = ALONE + 1;
+    const pairs = this.#joinedCharacters(vocabulary);
+    let count = 0;
     for (const code of pairs) {
       if (code < 128 || code === METASPACE_CODE || this.classOf(code) !== ALONE) continue;
-      if (code < 0x10000) this.#classes[code] = classCount++;
-      else this.#astralClasses.set(code, classCount++);
+      const shared = ALONE + 1 + count++ % (MAX_CLASSES - ALONE - 1);
+      if (code < 0x10000) this.#classes[code] = shared;
+      else this.#astralClasses.set(code, shared);
     }
+    const classCount = Math.min(MAX_CLASSES, ALONE + 1 + count);
     this.#classes[METASPACE_CODE] = SPACE;
     this.#classCount = classCount;
     this.#joins = new Uint32Array(Math.ceil(classCount * classCount / 32));
@@ -87,25 +91,29 @@ export class CharacterTable {
     if (code < 0x10000) this.#ids[code] = id;
     else this.#astralIds.set(code, id);
   }
-}
 
-/** Code points (last of a left part, first of a right part) of all merges, laid end to end, each pair once. */
-function joinedCharacters(vocabulary: Vocabulary): number[] {
-  const { pieces, bareCharacters, merges: { left, right }, isSplitAtSpaces } = vocabulary;
-  const first: number[] = [], last: number[] = [];
-  for (const text of [...pieces, ...bareCharacters]) {
-    first.push(text.codePointAt(0) ?? 0);
-    const unit = text.charCodeAt(text.length - 1);
-    last.push(unit >= 0xdc00 && unit < 0xe000 ? text.codePointAt(text.length - 2) ?? 0 : unit);
+  /**
+   * Code points (last of a left part, first of a right part) of all merges, laid end to end, each pair once. Characters
+   * without an id are left out: they become bytes or unknown pieces, which nothing merges.
+   */
+  #joinedCharacters(vocabulary: Vocabulary): number[] {
+    const { pieces, bareCharacters, merges: { left, right }, isSplitAtSpaces } = vocabulary;
+    const first: number[] = [], last: number[] = [];
+    for (const text of [...pieces, ...bareCharacters]) {
+      first.push(text.codePointAt(0) ?? 0);
+      const unit = text.charCodeAt(text.length - 1);
+      last.push(unit >= 0xdc00 && unit < 0xe000 ? text.codePointAt(text.length - 2) ?? 0 : unit);
+    }
+    const seen = new Set<number>();
+    const pairs: number[] = [];
+    for (let i = 0; i < left.length; i++) {
+      const before = last[left[i]], after = first[right[i]];
+      const key = before * CODE_POINTS + after;
+      if (seen.has(key) || this.idOf(before) < 0 || this.idOf(after) < 0) continue;
+      if (isSplitAtSpaces && after === METASPACE_CODE) continue;
+      seen.add(key);
+      pairs.push(before, after);
+    }
+    return pairs;
   }
-  const seen = new Set<number>();
-  const pairs: number[] = [];
-  for (let i = 0; i < left.length; i++) {
-    const before = last[left[i]], after = first[right[i]];
-    const key = before * CODE_POINTS + after;
-    if (seen.has(key) || (isSplitAtSpaces && after === METASPACE_CODE)) continue;
-    seen.add(key);
-    pairs.push(before, after);
-  }
-  return pairs;
 }

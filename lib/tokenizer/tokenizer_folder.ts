@@ -175,9 +175,12 @@ function orderedMerges(vocabulary: Vocabulary): string[] {
 }
 
 function tokenizerConfigJson(vocabulary: Vocabulary, options: SaveOptions): string {
-  const { pieces, bosId, eosId, unkId } = vocabulary;
+  const { pieces, bosId, eosId, unkId, prefix } = vocabulary;
   const config = {
+    // Not LlamaTokenizer: from version 5 on that class builds its own pre-tokenizer, which gives texts that begin with a
+    // space no prefix, instead of taking the one in tokenizer.json.
     tokenizer_class: "PreTrainedTokenizerFast",
+    legacy: prefix === "always",
     add_bos_token: options.addBos,
     add_eos_token: false,
     bos_token: pieces[bosId],

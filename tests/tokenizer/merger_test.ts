@@ -4,8 +4,13 @@ import assert from "node:assert/strict";
 import { philox } from "../../lib/core/rng.ts";
 import { Merger } from "../../lib/tokenizer/merger.ts";
 import { PairTable } from "../../lib/tokenizer/pair_table.ts";
-import { llamaTokenizer } from "../../lib/tokenizer/tokenizer.ts";
-import { type Merges, mergesFromRows } from "../../lib/tokenizer/vocabulary.ts";
+import { llamaTokenizer, Tokenizer } from "../../lib/tokenizer/tokenizer.ts";
+import {
+  type Merges,
+  mergesFromRows,
+  mergesFromScores,
+  type PieceKind,
+} from "../../lib/tokenizer/vocabulary.ts";
 
 /** Whole numbers below `bound`, the same on every run. */
 function randomNumbers(seed: number): (bound: number) => number {
@@ -71,6 +76,24 @@ Deno.test("a row longer than any before keeps its ids", () => {
   for (let i = 0; i < 5000; i++) row[i] = i & 1;
   assert.equal(merger.merge(5000), 2500);
   assert.deepEqual([...new Set(row.subarray(0, 2500))], [2]);
+});
+
+Deno.test("more merging characters than there are classes", async () => {
+  const count = 9000;
+  const letters = Array.from({ length: count }, (_, i) => String.fromCodePoint(0x4e00 + i));
+  const doubles = letters.map((letter, i) => letter + letters[(i * 7 + 1) % count]);
+  const pieces = ["<unk>", "<s>", "</s>", "▁", ...letters, ...doubles];
+  const kinds = pieces.map((_, id): PieceKind =>
+    id === 0 ? "unknown" : id < 3 ? "control" : "normal"
+  );
+  const { vocabulary } = await llamaTokenizer();
+  const merging = mergesFromScores(pieces, kinds, pieces.map((_, id) => -id));
+  const tokenizer = new Tokenizer({ ...vocabulary, pieces, kinds, ...merging });
+  for (let i = 0; i < count; i++) {
+    const [first, second] = doubles[i];
+    const ids = Array.from(tokenizer.encode(first + second + second));
+    assert.deepEqual(ids, [3, 4 + count + i, 4 + letters.indexOf(second)]);
+  }
 });
 
 Deno.test("1 MB without a space costs work in proportion to its length", async () => {
