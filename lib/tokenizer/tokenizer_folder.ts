@@ -78,10 +78,9 @@ function tokenizerJson(vocabulary: Vocabulary, options: SaveOptions): string {
     normalized: false,
     special,
   });
-  const vocab: Record<string, number> = {};
-  pieces.forEach((piece, id) => {
-    if (piece !== "") vocab[piece] = id;
-  });
+  const vocab = Object.fromEntries(
+    pieces.map((piece, id) => [piece, id] as const).filter(([piece]) => piece !== ""),
+  );
   return JSON.stringify({
     version: "1.0",
     truncation: null,

@@ -193,6 +193,7 @@ function placePiece(pieces: string[], piece: string, id: unknown, fail: Fail): n
   if ((pieces[id] ?? "") !== "" && pieces[id] !== piece) {
     fail(`pieces ${JSON.stringify(pieces[id])} and ${JSON.stringify(piece)} both have id ${id}`);
   }
+  if (!piece.isWellFormed()) fail(`piece ${id} is not valid Unicode`);
   pieces[id] = piece;
   return id;
 }

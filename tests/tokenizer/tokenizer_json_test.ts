@@ -122,6 +122,7 @@ Deno.test("names what it refuses", () => {
     ],
     ['piece "a" has id -4, expected 0 to 1048575', json({ vocab: { a: -4 } })],
     ['piece "a" has id 1e+300, expected 0 to 1048575', json({ vocab: { a: 1e300 } })],
+    ["piece 8 is not valid Unicode", json({ vocab: { "\ud800": 8 } })],
     ['pieces "a" and "b" both have id 4', json({ vocab: { a: 4, b: 4 }, merges: [] })],
     [
       'added token "<x>" has lstrip, which is not supported',
