@@ -1,19 +1,29 @@
-// What each character is to the merges: its id, and next to which characters it can be merged at all. A boundary between
-// two characters that no merge joins is a boundary between independent stretches of text, so encoder.ts cuts there.
-// That cut is exact: any merge across it would itself be a merge that joins these two characters.
+// What each character is to the merges: its id, and next to which characters it can be merged at
+// all. A boundary between two characters that no merge joins is a boundary between independent
+// stretches of text, so encoder.ts cuts there. That cut is exact: any merge across it would itself
+// be a merge that joins these two characters.
 
 import { byteIds, METASPACE, type Vocabulary } from "./vocabulary.ts";
 
-/** Class of characters that no merge touches. Classes below are ASCII characters themselves, classes above are others. */
+/**
+ * Class of characters that no merge touches. Classes below are ASCII characters themselves, classes
+ * above are others.
+ */
 export const ALONE = 128;
 
-/** Beyond this, characters share classes: that joins more than need be, which lengthens chunks and changes no id. */
+/**
+ * Beyond this, characters share classes: that joins more than need be, which lengthens chunks and
+ * changes no id.
+ */
 const MAX_CLASSES = 4096;
 const SPACE = 0x20;
 const METASPACE_CODE = METASPACE.charCodeAt(0);
 const CODE_POINTS = 0x110000;
 
-/** Read-only after construction; fields are public because the scan of encoder.ts reads them for every byte. */
+/**
+ * Read-only after construction; fields are public because the scan of encoder.ts reads them for
+ * every byte.
+ */
 export class CharacterTable {
   /** Ids of the ASCII characters that are pieces, or -1; the space has the id of U+2581. */
   readonly asciiIds = new Int32Array(128).fill(-1);
@@ -28,7 +38,10 @@ export class CharacterTable {
   readonly #classCount: number;
   readonly #joins: Uint32Array;
 
-  /** With `keepsMetaspace`, U+2581 in a text is not a space but an unknown character, so that it survives decoding. */
+  /**
+   * With `keepsMetaspace`, U+2581 in a text is not a space but an unknown character, so that it
+   * survives decoding.
+   */
   constructor(vocabulary: Vocabulary, keepsMetaspace: boolean) {
     this.byteIds = byteIds(vocabulary);
     this.#setIds(vocabulary);
@@ -93,8 +106,9 @@ export class CharacterTable {
   }
 
   /**
-   * Code points (last of a left part, first of a right part) of all merges, laid end to end, each pair once. Characters
-   * without an id are left out: they become bytes or unknown pieces, which nothing merges.
+   * Code points (last of a left part, first of a right part) of all merges, laid end to end, each
+   * pair once. Characters without an id are left out: they become bytes or unknown pieces, which
+   * nothing merges.
    */
   #joinedCharacters(vocabulary: Vocabulary): number[] {
     const { pieces, bareCharacters, merges: { left, right }, isSplitAtSpaces } = vocabulary;

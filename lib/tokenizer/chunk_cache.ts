@@ -1,5 +1,6 @@
-// Remembers the ids of short byte sequences, so that a word is merged once and then only looked up. Bounded: when it is
-// full it starts over. Flat arrays only; nothing is allocated after construction.
+// Remembers the ids of short byte sequences, so that a word is merged once and then only looked up.
+// Bounded: when it is full it starts over. Flat arrays only; nothing is allocated after
+// construction.
 
 const STRIDE = 4;
 const SLOTS = 1 << 18;
@@ -11,7 +12,10 @@ const ID_CAPACITY = 1 << 20;
 /** Longer chunks are rarely seen twice, so they are not kept. */
 export const MAX_CACHED_BYTES = 48;
 
-/** Slots of (hash, byte offset, byte length, and ids: `id` for one, or `~offset` into the list where a count precedes them). */
+/**
+ * Slots of (hash, byte offset, byte length, and ids: `id` for one, or `~offset` into the list where
+ * a count precedes them).
+ */
 export class ChunkCache {
   readonly #slots = new Int32Array(SLOTS * STRIDE);
   readonly #bytes = new Uint8Array(BYTE_CAPACITY);
@@ -21,8 +25,8 @@ export class ChunkCache {
   #idLength = 0;
 
   /**
-   * Writes the ids kept for bytes `start` to `end` at `ids[at]`. Returns the position after them, or -1 when the bytes
-   * are not known. `hash` is any function of the bytes.
+   * Writes the ids kept for bytes `start` to `end` at `ids[at]`. Returns the position after them,
+   * or -1 when the bytes are not known. `hash` is any function of the bytes.
    */
   get(
     source: Uint8Array,

@@ -1,5 +1,6 @@
-// Ids to bytes and text. Exact: byte pieces give their byte, U+2581 in a piece gives a space, and of the prefix the
-// encoder put in front exactly one space is taken away. Not a normaliser: no clean-up of spaces before punctuation.
+// Ids to bytes and text. Exact: byte pieces give their byte, U+2581 in a piece gives a space, and
+// of the prefix the encoder put in front exactly one space is taken away. Not a normaliser: no
+// clean-up of spaces before punctuation.
 
 import { byteOfPiece, METASPACE, type Vocabulary } from "./vocabulary.ts";
 

@@ -1,6 +1,6 @@
-// Bytes to ids. The text is cut at the boundaries no merge can cross (character_table.ts), each chunk is looked up in the
-// cache or merged. Works on UTF-8 directly: bytes that are not valid UTF-8 become byte pieces. Prefixes, literals and
-// BOS are tokenizer.ts's affair.
+// Bytes to ids. The text is cut at the boundaries no merge can cross (character_table.ts), each
+// chunk is looked up in the cache or merged. Works on UTF-8 directly: bytes that are not valid
+// UTF-8 become byte pieces. Prefixes, literals and BOS are tokenizer.ts's affair.
 
 import { ALONE, CharacterTable } from "./character_table.ts";
 import { ChunkCache, MAX_CACHED_BYTES } from "./chunk_cache.ts";
@@ -33,8 +33,8 @@ export class Encoder {
   }
 
   /**
-   * Writes the ids of bytes `start` to `end` from `ids[at]` on and returns the position after the last. There must be
-   * room for one id a byte.
+   * Writes the ids of bytes `start` to `end` from `ids[at]` on and returns the position after the
+   * last. There must be room for one id a byte.
    */
   encode(bytes: Uint8Array, start: number, end: number, ids: Int32Array, at: number): number {
     const characters = this.#characters;
@@ -136,7 +136,10 @@ export class Encoder {
     return at;
   }
 
-  /** One character that merges with nothing beside it; `code` is -1 for a byte that is not valid UTF-8. */
+  /**
+   * One character that merges with nothing beside it; `code` is -1 for a byte that is not valid
+   * UTF-8.
+   */
   #emitCharacter(
     bytes: Uint8Array,
     start: number,
@@ -171,7 +174,10 @@ function byteLengthOf(code: number): number {
   return code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
 }
 
-/** The code point of the multi-byte sequence at `at`, or -1 when it is malformed, overlong, a surrogate or cut off. */
+/**
+ * The code point of the multi-byte sequence at `at`, or -1 when it is malformed, overlong, a
+ * surrogate or cut off.
+ */
 function readCodePoint(bytes: Uint8Array, at: number, end: number): number {
   const lead = bytes[at];
   if (lead < 0xc2 || lead > 0xf4) return -1;

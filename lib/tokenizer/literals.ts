@@ -1,4 +1,5 @@
-// Finds literals (control tokens, added tokens, user-defined pieces) in a text before anything is merged.
+// Finds literals (control tokens, added tokens, user-defined pieces) in a text before anything is
+// merged.
 
 import type { Literal } from "./vocabulary.ts";
 
@@ -14,7 +15,10 @@ export interface LiteralMatch {
   readonly end: number;
 }
 
-/** A set of literals to search for; the leftmost match wins, the longest among those that start there. */
+/**
+ * A set of literals to search for; the leftmost match wins, the longest among those that start
+ * there.
+ */
 export class LiteralSet {
   readonly #byFirstByte = new Map<number, LiteralBytes[]>();
 

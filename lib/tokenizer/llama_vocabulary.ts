@@ -1,6 +1,7 @@
-// Llama 2's vocabulary of 32,000 pieces, out of the box: the data of the npm package llama-tokenizer-js (MIT), none of its
-// code. Ids 0 to 2 are unknown, BOS and EOS, 3 to 258 the bytes. Of the rest each scores lower than the one before, except
-// that runs of spaces, which were added after training, all share one score below every other.
+// Llama 2's vocabulary of 32,000 pieces, out of the box: the data of the npm package
+// llama-tokenizer-js (MIT), none of its code. Ids 0 to 2 are unknown, BOS and EOS, 3 to 258 the
+// bytes. Of the rest each scores lower than the one before, except that runs of spaces, which were
+// added after training, all share one score below every other.
 
 import { FormatError } from "../core/errors.ts";
 import { mergesFromScores, type PieceKind, type Vocabulary } from "./vocabulary.ts";
@@ -10,7 +11,8 @@ const FIRST_NORMAL = 259;
 const SPACES_SCORE = -1e9;
 
 /**
- * The vocabulary of Llama 2 and TinyLlama. The package is loaded on the first call, which takes some 0.2 s.
+ * The vocabulary of Llama 2 and TinyLlama. The package is loaded on the first call, which takes
+ * some 0.2 s.
  * @throws {FormatError} when the installed package carries something else.
  */
 export async function llamaVocabulary(): Promise<Vocabulary> {

@@ -1,5 +1,5 @@
-// The merge loop of byte pair encoding on a row of ids: the pair of lowest rank first, the leftmost among equals. A scan
-// serves short rows, a heap long ones (n log n); both give the same result.
+// The merge loop of byte pair encoding on a row of ids: the pair of lowest rank first, the leftmost
+// among equals. A scan serves short rows, a heap long ones (n log n); both give the same result.
 
 import type { PairTable } from "./pair_table.ts";
 
@@ -9,7 +9,9 @@ const MAX_SCANNED = 40;
 /** A heap key is rank · 2^32 + position, exact in a double while ranks stay below 2^21. */
 const POSITION_RANGE = 4294967296;
 
-/** Owns the scratch arrays of the loop; `ids` is where the caller writes a row and finds the result. */
+/**
+ * Owns the scratch arrays of the loop; `ids` is where the caller writes a row and finds the result.
+ */
 export class Merger {
   readonly #pairs: PairTable;
   readonly #maxScanned: number;
@@ -22,7 +24,10 @@ export class Merger {
   #heapSize = 0;
   #steps = 0;
 
-  /** `maxScanned` overrides from which length on the heap is used, so that tests can compare the two ways. */
+  /**
+   * `maxScanned` overrides from which length on the heap is used, so that tests can compare the two
+   * ways.
+   */
   constructor(pairs: PairTable, maxScanned = MAX_SCANNED) {
     this.#pairs = pairs;
     this.#maxScanned = maxScanned;

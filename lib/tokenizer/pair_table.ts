@@ -1,11 +1,14 @@
-// Which two neighbours merge into what, and how early: a flat open-addressing hash table keyed by a pair of ids.
+// Which two neighbours merge into what, and how early: a flat open-addressing hash table keyed by a
+// pair of ids.
 
 import type { Merges } from "./vocabulary.ts";
 
 const STRIDE = 4;
 const EMPTY = -1;
 
-/** Slots of (left, right, rank, merged); a slot number is the index of its first word in `slots`. */
+/**
+ * Slots of (left, right, rank, merged); a slot number is the index of its first word in `slots`.
+ */
 export class PairTable {
   readonly #slots: Int32Array;
   readonly #mask: number;

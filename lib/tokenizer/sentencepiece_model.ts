@@ -1,5 +1,6 @@
-// Reads `tokenizer.model`, the protobuf message ModelProto of SentencePiece, as far as byte pair encoding needs it.
-// Field numbers: sentencepiece_model.proto of google/sentencepiece. Unknown fields are skipped, unsupported settings refused.
+// Reads `tokenizer.model`, the protobuf message ModelProto of SentencePiece, as far as byte pair
+// encoding needs it. Field numbers: sentencepiece_model.proto of google/sentencepiece. Unknown
+// fields are skipped, unsupported settings refused.
 
 import { FormatError } from "../core/errors.ts";
 import {
@@ -40,7 +41,7 @@ interface Spec {
 
 /**
  * The vocabulary in the bytes of a SentencePiece model.
- * @throws {FormatError} when the bytes are not such a model, or it is not BPE with the identity normalizer.
+ * @throws {FormatError} when the bytes are no such model, or not BPE with the identity normalizer.
  */
 export function readSentencePieceModel(bytes: Uint8Array, name: string): Vocabulary {
   const fail = (problem: string): never => {
@@ -111,7 +112,10 @@ function check(spec: Spec, fail: (problem: string) => never): void {
   }
 }
 
-/** SentencePiece merges through unused pieces and takes them apart again; nothing that trains Llamas has such a model. */
+/**
+ * SentencePiece merges through unused pieces and takes them apart again; nothing that trains Llamas
+ * has such a model.
+ */
 function checkUnused(spec: Spec, fail: (problem: string) => never): void {
   const { pieces, kinds } = spec;
   const kindsIfUsed = kinds.map((kind) => kind === "unused" ? "normal" as const : kind);
@@ -234,7 +238,9 @@ class Reader {
     return new DataView(bytes.buffer, bytes.byteOffset, 4).getFloat32(0, true);
   }
 
-  /** A varint as a signed 32-bit integer, which is how the ids and enums of the model are stored. */
+  /**
+   * A varint as a signed 32-bit integer, which is how the ids and enums of the model are stored.
+   */
   integer(): number {
     this.#expect(0);
     this.#varint();
@@ -244,7 +250,8 @@ class Reader {
   #expect(wireType: number): void {
     if (this.#wireType !== wireType) {
       this.#fail(
-        `a field has wire type ${this.#wireType}, expected ${wireType}; it is not a SentencePiece model`,
+        `a field has wire type ${this.#wireType}, expected ${wireType}; ` +
+          "it is not a SentencePiece model",
       );
     }
   }

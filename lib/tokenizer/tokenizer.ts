@@ -1,4 +1,5 @@
-// Text to ids and back: a vocabulary with its encoder and decoder. Prefix, literals, BOS and EOS are put in here.
+// Text to ids and back: a vocabulary with its encoder and decoder. Prefix, literals, BOS and EOS
+// are put in here.
 
 import { createHash } from "node:crypto";
 import { type DecodeOptions, Decoder, type StreamDecoder } from "./decoder.ts";
@@ -18,16 +19,22 @@ const EXTRA_IDS = 3;
 export interface EncodeOptions {
   readonly addBos?: boolean;
   readonly addEos?: boolean;
-  /** Control tokens spelled out in the text, such as `</s>`, become their ids; otherwise they are plain text. */
+  /**
+   * Control tokens spelled out in the text, such as `</s>`, become their ids; otherwise they are
+   * plain text.
+   */
   readonly parseSpecial?: boolean;
   /**
-   * U+2581 in the text becomes byte pieces, so that every text survives the round trip. Otherwise it is a space, as in
-   * SentencePiece and Hugging Face tokenizers, and decodes to one.
+   * U+2581 in the text becomes byte pieces, so that every text survives the round trip. Otherwise
+   * it is a space, as in SentencePiece and Hugging Face tokenizers, and decodes to one.
    */
   readonly keepsMetaspace?: boolean;
 }
 
-/** Encodes and decodes with one vocabulary. Owns caches and scratch memory: one tokenizer serves one thread. */
+/**
+ * Encodes and decodes with one vocabulary. Owns caches and scratch memory: one tokenizer serves one
+ * thread.
+ */
 export class Tokenizer {
   readonly vocabulary: Vocabulary;
   readonly vocabSize: number;
@@ -71,8 +78,8 @@ export class Tokenizer {
   }
 
   /**
-   * The ids of a text. Bytes need not be valid UTF-8: what is not becomes byte pieces. A string's lone surrogates become
-   * U+FFFD, as everywhere in the web platform.
+   * The ids of a text. Bytes need not be valid UTF-8: what is not becomes byte pieces. A string's
+   * lone surrogates become U+FFFD, as everywhere in the web platform.
    */
   encode(text: string | Uint8Array, options: EncodeOptions = {}): Int32Array<ArrayBuffer> {
     const length = this.#take(text);
@@ -83,7 +90,8 @@ export class Tokenizer {
   }
 
   /**
-   * As `encode`, into `ids` from `at` on, without allocating; returns the position after the last id.
+   * As `encode`, into `ids` from `at` on, without allocating; returns the position after the last
+   * id.
    * @throws {RangeError} unless `ids` has room for one id a byte and three more.
    */
   encodeInto(
@@ -105,12 +113,18 @@ export class Tokenizer {
     return end;
   }
 
-  /** The text of ids; bytes that are not UTF-8 become U+FFFD. Throws RangeError for an id outside the vocabulary. */
+  /**
+   * The text of ids; bytes that are not UTF-8 become U+FFFD. Throws RangeError for an id outside
+   * the vocabulary.
+   */
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(this.decodeBytes(ids, options));
   }
 
-  /** The bytes of ids: exactly those that were encoded. Throws RangeError for an id outside the vocabulary. */
+  /**
+   * The bytes of ids: exactly those that were encoded. Throws RangeError for an id outside the
+   * vocabulary.
+   */
   decodeBytes(ids: ArrayLike<number>, options: DecodeOptions = {}): Uint8Array<ArrayBuffer> {
     return this.#decoder.decodeBytes(ids, options);
   }
@@ -120,7 +134,10 @@ export class Tokenizer {
     return this.#decoder.stream(options);
   }
 
-  /** SHA-256 in hex of all pieces and their kinds: equal for the same vocabulary from different files. */
+  /**
+   * SHA-256 in hex of all pieces and their kinds: equal for the same vocabulary from different
+   * files.
+   */
   fingerprint(): string {
     const { pieces, kinds } = this.vocabulary;
     const rows = pieces.map((piece, id) => JSON.stringify([piece, kinds[id]]));
@@ -144,7 +161,10 @@ export class Tokenizer {
     if (this.#ids.length > KEPT_BYTES) this.#ids = new Int32Array(KEPT_BYTES);
   }
 
-  /** Encodes what `#take` took: cuts at literals that restart the text, puts prefixes in front of the rest. */
+  /**
+   * Encodes what `#take` took: cuts at literals that restart the text, puts prefixes in front of
+   * the rest.
+   */
   #encodeTaken(length: number, ids: Int32Array, start: number, options: EncodeOptions): number {
     const literals = options.parseSpecial ? this.#outerAndSpecialLiterals : this.#outerLiterals;
     const encoder = options.keepsMetaspace ? this.#encoderThatKeeps() : this.#encoder;
@@ -163,7 +183,9 @@ export class Tokenizer {
     return at;
   }
 
-  /** One stretch between such literals, with its prefix; user-defined pieces inside it stay whole. */
+  /**
+   * One stretch between such literals, with its prefix; user-defined pieces inside it stay whole.
+   */
   #encodeStretch(
     encoder: Encoder,
     start: number,
@@ -174,7 +196,8 @@ export class Tokenizer {
     const text = this.#text;
     let from = start;
     if (this.#hasPrefix(start, end)) {
-      // The byte before belongs to nothing any more: it is the one kept free or the end of the literal just passed.
+      // The byte before belongs to nothing any more: it is the one kept free or the end of the
+      // literal just passed.
       text[--from] = SPACE;
     }
     if (this.#userLiterals.isEmpty) return encoder.encode(text, from, end, ids, at);

@@ -1,4 +1,5 @@
-// A tokenizer's files in a model folder: loads `tokenizer.model` or `tokenizer.json`, writes the latter for transformers.
+// A tokenizer's files in a model folder: loads `tokenizer.model` or `tokenizer.json`, writes the
+// latter for transformers.
 
 import { FormatError } from "../core/errors.ts";
 import { readSentencePieceModel } from "./sentencepiece_model.ts";
@@ -7,8 +8,8 @@ import { readTokenizerConfig, readTokenizerJson } from "./tokenizer_json.ts";
 import { type Literal, METASPACE, type Vocabulary } from "./vocabulary.ts";
 
 /**
- * Loads the tokenizer of a model folder; `tokenizer.model` wins over `tokenizer.json`. Whether prompts begin with BOS is
- * taken from `tokenizer_config.json`, true where that says nothing.
+ * Loads the tokenizer of a model folder; `tokenizer.model` wins over `tokenizer.json`. Whether
+ * prompts begin with BOS is taken from `tokenizer_config.json`, true where that says nothing.
  * @throws {FormatError} when neither file is there or one is not a Llama tokenizer.
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
@@ -45,8 +46,10 @@ export interface SaveOptions {
 }
 
 /**
- * Writes `tokenizer.json` and `tokenizer_config.json` such that transformers' AutoTokenizer gives the same ids.
- * @throws {RangeError} for a vocabulary whose merges need SentencePiece's own rules (characters that are no pieces).
+ * Writes `tokenizer.json` and `tokenizer_config.json` such that transformers' AutoTokenizer gives
+ * the same ids.
+ * @throws {RangeError} for a vocabulary that merges characters which are no pieces; only
+ * SentencePiece can.
  */
 export async function saveTokenizer(
   tokenizer: Tokenizer,
@@ -164,7 +167,10 @@ function postProcessorJson(vocabulary: Vocabulary, addBos: boolean): unknown {
   };
 }
 
-/** Merges by rank. Hugging Face has no equal ranks; among them the ids of the left part decide, as in its own converter. */
+/**
+ * Merges by rank. Hugging Face has no equal ranks; among them the ids of the left part decide, as
+ * in its own converter.
+ */
 function orderedMerges(vocabulary: Vocabulary): string[] {
   const { pieces, merges: { left, right, rank } } = vocabulary;
   const order = Int32Array.from(left, (_, i) => i).sort((a, b) =>
@@ -176,8 +182,8 @@ function orderedMerges(vocabulary: Vocabulary): string[] {
 function tokenizerConfigJson(vocabulary: Vocabulary, options: SaveOptions): string {
   const { pieces, bosId, eosId, unkId, prefix } = vocabulary;
   const config = {
-    // Not LlamaTokenizer: from version 5 on that class builds its own pre-tokenizer, which gives texts that begin with a
-    // space no prefix, instead of taking the one in tokenizer.json.
+    // Not LlamaTokenizer: from version 5 on that class builds its own pre-tokenizer, which gives
+    // texts that begin with a space no prefix, instead of taking the one in tokenizer.json.
     tokenizer_class: "PreTrainedTokenizerFast",
     legacy: prefix === "always",
     add_bos_token: options.addBos,

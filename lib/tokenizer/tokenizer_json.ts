@@ -1,5 +1,6 @@
-// Reads Hugging Face's `tokenizer.json` where it describes a Llama tokenizer: BPE over characters with byte fallback and
-// U+2581 for spaces. Other kinds (byte-level BPE, WordPiece, Unigram) are refused. Layout: huggingface/tokenizers.
+// Reads Hugging Face's `tokenizer.json` where it describes a Llama tokenizer: BPE over characters
+// with byte fallback and U+2581 for spaces. Other kinds (byte-level BPE, WordPiece, Unigram) are
+// refused. Layout: huggingface/tokenizers.
 
 import { FormatError } from "../core/errors.ts";
 import {
@@ -22,7 +23,10 @@ type Preparation = Pick<
 >;
 type Fail = (problem: string) => never;
 
-/** What `tokenizer_config.json` adds: the names of BOS and EOS, and whether a prompt begins with BOS. */
+/**
+ * What `tokenizer_config.json` adds: the names of BOS and EOS, and whether a prompt begins with
+ * BOS.
+ */
 export interface TokenizerConfig {
   readonly bosToken: string;
   readonly eosToken: string;
@@ -30,8 +34,10 @@ export interface TokenizerConfig {
 }
 
 /**
- * The vocabulary in the text of a `tokenizer.json`. Added tokens match the raw text, whatever their `normalized` says.
- * @throws {FormatError} when it is not JSON, not a Llama tokenizer, or uses a setting that would change ids.
+ * The vocabulary in the text of a `tokenizer.json`. Added tokens match the raw text, whatever their
+ * `normalized` says.
+ * @throws {FormatError} when it is not JSON, not a Llama tokenizer, or has a setting that would
+ * change ids.
  */
 export function readTokenizerJson(text: string, name: string, config: TokenizerConfig): Vocabulary {
   const fail: Fail = (problem) => {
@@ -78,7 +84,8 @@ export function readTokenizerJson(text: string, name: string, config: TokenizerC
 }
 
 /**
- * Reads the text of a `tokenizer_config.json`; null means there is no such file and gives Llama's values.
+ * Reads the text of a `tokenizer_config.json`; null means there is no such file and gives Llama's
+ * values.
  * @throws {FormatError} when it is not JSON or the settings have other types.
  */
 export function readTokenizerConfig(text: string | null, name: string): TokenizerConfig {
@@ -123,7 +130,10 @@ function checkModel(model: Json, root: Json, fail: Fail): void {
   if (model["ignore_merges"] === true) fail("model.ignore_merges is true, expected false");
 }
 
-/** Accepts the normalizer Prepend + Replace of older files and the pre-tokenizer Metaspace of newer ones. */
+/**
+ * Accepts the normalizer Prepend + Replace of older files and the pre-tokenizer Metaspace of newer
+ * ones.
+ */
 function readPreparation(root: Json, fail: Fail): Preparation {
   const normalizer = root["normalizer"] ?? null, preTokenizer = root["pre_tokenizer"] ?? null;
   const steps = isObject(normalizer) && normalizer["type"] === "Sequence"

@@ -1,5 +1,6 @@
-// What a tokenizer knows, whatever file it came from: pieces, their kinds, the merges between them and how text is
-// prepared. Plain data; encoder.ts and decoder.ts turn it into tables. The rules are those of SentencePiece's BPE.
+// What a tokenizer knows, whatever file it came from: pieces, their kinds, the merges between them
+// and how text is prepared. Plain data; encoder.ts and decoder.ts turn it into tables. The rules
+// are those of SentencePiece's BPE.
 
 /** The character that stands for a space inside pieces, U+2581. */
 export const METASPACE = "\u2581";
@@ -8,8 +9,9 @@ export const METASPACE = "\u2581";
 export type PieceKind = "normal" | "unknown" | "control" | "user-defined" | "unused" | "byte";
 
 /**
- * The merges as columns of equal length: `left[i]` followed by `right[i]` becomes `merged[i]`. A lower rank is merged
- * first; equal ranks are merged from left to right. Ids at and above the number of pieces mean `Vocabulary.bareCharacters`.
+ * The merges as columns of equal length: `left[i]` followed by `right[i]` becomes `merged[i]`. A
+ * lower rank is merged first; equal ranks are merged from left to right. Ids at and above the
+ * number of pieces mean `Vocabulary.bareCharacters`.
  */
 export interface Merges {
   readonly left: Int32Array;
@@ -32,11 +34,17 @@ export interface Vocabulary {
   readonly merges: Merges;
   /** Characters that take part in merges without being pieces themselves. */
   readonly bareCharacters: readonly string[];
-  /** Where a space is put in front: at the start of the text, there and after every literal, or nowhere. */
+  /**
+   * Where a space is put in front: at the start of the text, there and after every literal, or
+   * nowhere.
+   */
   readonly prefix: "never" | "first" | "always";
   /** True when text that begins with a space gets no prefix (Hugging Face's Metaspace). */
   readonly isPrefixSkippedAtSpace: boolean;
-  /** True when merges never reach across the left edge of a space (Hugging Face's Metaspace with `split`). */
+  /**
+   * True when merges never reach across the left edge of a space (Hugging Face's Metaspace with
+   * `split`).
+   */
   readonly isSplitAtSpaces: boolean;
   /** True when consecutive unknown characters give one unknown id. */
   readonly isUnknownFused: boolean;
@@ -60,7 +68,10 @@ export function byteOfPiece(piece: string): number {
     : -1;
 }
 
-/** Ids of the byte pieces by byte value, -1 where there is none. Null when there is not a single one. */
+/**
+ * Ids of the byte pieces by byte value, -1 where there is none. Null when there is not a single
+ * one.
+ */
 export function byteIds(vocabulary: Pick<Vocabulary, "pieces" | "kinds">): Int32Array | null {
   const ids = new Int32Array(256).fill(-1);
   let count = 0;
@@ -73,8 +84,9 @@ export function byteIds(vocabulary: Pick<Vocabulary, "pieces" | "kinds">): Int32
 }
 
 /**
- * The merges SentencePiece makes: any two neighbours whose concatenation is a normal piece, best score first. A single
- * character need not be a piece to be merged; such characters are returned and get ids after the pieces.
+ * The merges SentencePiece makes: any two neighbours whose concatenation is a normal piece, best
+ * score first. A single character need not be a piece to be merged; such characters are returned
+ * and get ids after the pieces.
  */
 export function mergesFromScores(
   pieces: readonly string[],

@@ -1,9 +1,15 @@
-// Speed of the tokenizer on prose and code, one thread, in MB of UTF-8 per second; not a test. With --python PATH the
-// same texts go through sentencepiece and Hugging Face tokenizers (tokenizer_peer.py) and the ids are compared.
+// Speed of the tokenizer on prose and code, one thread, in MB of UTF-8 per second; not a test. With
+// --python PATH the same texts go through sentencepiece and Hugging Face tokenizers
+// (tokenizer_peer.py) and the ids are compared. Prints a table and, as the last line, one JSON
+// object. Texts should be 8 MB or more and UTF-8; without FILE the repository's own are repeated,
+// which flatters the cache.
 //
-//   deno run -A tests/bench/tokenizer_bench.ts [--prose FILE] [--code FILE] [--passes N] [--python PATH]
+//   deno run -A tests/bench/tokenizer_bench.ts [--prose FILE] [--code FILE] [--passes N]
+//     [--python PATH] [--json FILE]
 
+// deno-lint-ignore-file no-console
 import { createHash } from "node:crypto";
+import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { llamaTokenizer, type Tokenizer } from "../../lib/tokenizer/tokenizer.ts";
 import { saveTokenizer } from "../../lib/tokenizer/tokenizer_folder.ts";
@@ -14,9 +20,15 @@ const DEFAULT_BYTES = 8e6;
 const NEWLINE = 10;
 
 interface Result {
-  /** MB/s of the first pass with a fresh tokenizer: cold cache, cold compiler. */
+  /**
+   * MB/s of the first pass with a fresh tokenizer; for prose, which comes first, the compiler is
+   * cold too.
+   */
   readonly first: number;
-  /** MB/s of the first pass of another fresh tokenizer, when the compiler is warm: every chunk is new to the cache. */
+  /**
+   * MB/s of the first pass of another fresh tokenizer: the compiler is warm, every chunk is new to
+   * the cache.
+   */
   readonly coldCache: number;
   /** Median MB/s of the passes after that. */
   readonly steady: number;
@@ -88,7 +100,31 @@ function ownText(extensions: readonly string[]): Uint8Array {
   return text;
 }
 
-async function peers(python: string, textPath: string, passes: number, folder: string) {
+type Rates = Omit<Result, "coldCache"> & Partial<Result>;
+
+function printTable(kind: string, bytes: number, rates: Readonly<Record<string, Rates>>): void {
+  const best = Math.max(
+    ...Object.entries(rates).filter(([name]) => name !== "tinyllama").map(([, r]) => r.steady),
+  );
+  console.log(`${kind}, ${(bytes / 1e6).toFixed(1)} MB      first  cold cache  steady  MB/s`);
+  for (const [name, { first, coldCache, steady, sha256 }] of Object.entries(rates)) {
+    const cells = [first, coldCache ?? NaN, steady].map((rate) =>
+      (Number.isNaN(rate) ? "" : rate.toFixed(1)).padStart(9)
+    );
+    const ids = sha256 === rates.tinyllama.sha256 ? "same ids" : "OTHER IDS";
+    const ratio = name === "tinyllama" && best > 0
+      ? `${(Math.min(first, coldCache ?? first) / best).toFixed(1)} x the best peer even when cold`
+      : ids;
+    console.log(`  ${name.padEnd(15)}${cells.join(" ")}  ${ratio}`);
+  }
+}
+
+async function peers(
+  python: string,
+  textPath: string,
+  passes: number,
+  folder: string,
+): Promise<Record<string, Rates>> {
   const script = new URL("tokenizer_peer.py", import.meta.url).pathname;
   const { success, stdout, stderr } = await new Deno.Command(python, {
     args: [script, `${folder}/tokenizer.json`, textPath, String(passes)],
@@ -104,13 +140,18 @@ const { values } = parseArgs({
     code: { type: "string" },
     passes: { type: "string", default: "3" },
     python: { type: "string" },
+    json: { type: "string" },
   },
 });
 const folder = await Deno.makeTempDir();
 try {
   await saveTokenizer(await llamaTokenizer(), folder, { addBos: true, modelMaxLength: 2048 });
   const passes = Number(values.passes);
-  const report: Record<string, unknown> = { deno: Deno.version.deno, v8: Deno.version.v8 };
+  const report: Record<string, unknown> = {
+    date: new Date().toISOString(),
+    cpu: cpus()[0].model,
+    deno: Deno.version.deno,
+  };
   for (const kind of ["prose", "code"] as const) {
     const given = values[kind];
     const text = given === undefined
@@ -118,15 +159,17 @@ try {
       : Deno.readFileSync(given);
     const path = `${folder}/${kind}.txt`;
     Deno.writeFileSync(path, text);
-    report[kind] = {
-      bytes: text.length,
-      repeatsItself: given === undefined,
+    const rates = {
       tinyllama: await measure(text, passes),
       ...(values.python === undefined ? {} : await peers(values.python, path, passes, folder)),
     };
+    printTable(kind, text.length, rates);
+    report[kind] = { bytes: text.length, repeatsItself: given === undefined, ...rates };
   }
-  // deno-lint-ignore no-console
-  console.log(JSON.stringify(report, null, 2));
+  if (values.json !== undefined) {
+    Deno.writeTextFileSync(values.json, JSON.stringify(report, null, 2));
+  }
+  console.log(JSON.stringify(report));
 } finally {
   await Deno.remove(folder, { recursive: true });
 }

@@ -1,5 +1,6 @@
-// Our ids against those of SentencePiece and Hugging Face tokenizers; tests/golden/tokenizer/README.md tells how they
-// were made. Every case also makes the round trip back to its bytes.
+// Our ids against those of SentencePiece and Hugging Face tokenizers;
+// tests/golden/tokenizer/README.md tells how they were made. Every case also makes the round trip
+// back to its bytes.
 
 import assert from "node:assert/strict";
 import { gunzipSync } from "node:zlib";
@@ -20,7 +21,7 @@ function readCases(): Case[] {
   });
 }
 
-Deno.test("the same ids as SentencePiece and Hugging Face tokenizers, twice, and back", async () => {
+Deno.test("the same ids as SentencePiece and Hugging Face, twice, and back", async () => {
   const cases = readCases();
   assert.ok(cases.length >= 2000);
   const tokenizer = await llamaTokenizer();

@@ -1,4 +1,5 @@
-// The merge loop: its two ways agree with a naive one, and a megabyte without a space costs linear work.
+// The merge loop: its two ways agree with a naive one, and a megabyte without a space costs linear
+// work.
 
 import assert from "node:assert/strict";
 import { philox } from "../../lib/core/rng.ts";

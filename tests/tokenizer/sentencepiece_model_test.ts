@@ -1,4 +1,5 @@
-// Reading tokenizer.model: what it takes over, what it refuses, and that damaged files end in a FormatError.
+// Reading tokenizer.model: what it takes over, what it refuses, and that damaged files end in a
+// FormatError.
 
 import assert from "node:assert/strict";
 import { FormatError } from "../../lib/core/errors.ts";
@@ -29,7 +30,10 @@ const bytesField = (field: number, content: ArrayLike<number>) => [
   ...Array.from(content),
 ];
 
-/** A model with Llama's settings; `trainer` and `normalizer` are fields put after them, so they override. */
+/**
+ * A model with Llama's settings; `trainer` and `normalizer` are fields put after them, so they
+ * override.
+ */
 function model(
   pieces: readonly Piece[],
   trainer: readonly number[] = [],

@@ -1,4 +1,5 @@
-// Saving and loading the tokenizer of a model folder. That transformers opens what is saved: tests/golden/tokenizer/README.md.
+// Saving and loading the tokenizer of a model folder. That transformers opens what is saved:
+// tests/golden/tokenizer/README.md.
 
 import assert from "node:assert/strict";
 import { llamaTokenizer } from "../../lib/tokenizer/tokenizer.ts";

@@ -1,5 +1,6 @@
-// Reading tokenizer.json and tokenizer_config.json: forms that are accepted, and the message for each one that is not.
-// That accepted settings give Hugging Face's ids is variants_test.ts's affair.
+// Reading tokenizer.json and tokenizer_config.json: forms that are accepted, and the message for
+// each one that is not. That accepted settings give Hugging Face's ids is variants_test.ts's
+// affair.
 
 import assert from "node:assert/strict";
 import { Tokenizer } from "../../lib/tokenizer/tokenizer.ts";

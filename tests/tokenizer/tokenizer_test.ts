@@ -1,4 +1,5 @@
-// What encode and decode add to the ids themselves: prefix, BOS, EOS, special tokens, raw bytes, streaming.
+// What encode and decode add to the ids themselves: prefix, BOS, EOS, special tokens, raw bytes,
+// streaming.
 
 import assert from "node:assert/strict";
 import { llamaTokenizer } from "../../lib/tokenizer/tokenizer.ts";

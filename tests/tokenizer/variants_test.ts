@@ -1,5 +1,6 @@
-// Small random vocabularies with every setting we claim to follow (equal scores, pieces with spaces inside, unknown pieces,
-// Metaspace's schemes, user-defined and added tokens) against the ids of SentencePiece and Hugging Face tokenizers.
+// Small random vocabularies with every setting we claim to follow (equal scores, pieces with spaces
+// inside, unknown pieces, Metaspace's schemes, user-defined and added tokens) against the ids of
+// SentencePiece and Hugging Face tokenizers.
 
 import assert from "node:assert/strict";
 import { gunzipSync } from "node:zlib";
