@@ -3,6 +3,7 @@
 // refused. Layout: huggingface/tokenizers.
 
 import { FormatError } from "../core/errors.ts";
+import { PieceIndex } from "./piece_index.ts";
 import {
   byteIds,
   byteOfPiece,
@@ -211,21 +212,35 @@ function placePiece(pieces: string[], piece: string, id: unknown, fail: Fail): n
 function readMerges(list: unknown, pieces: readonly string[], fail: Fail): Merges {
   if (!Array.isArray(list)) return fail(`model.merges is ${describe(list)}, expected a list`);
   if (list.length > 2 * MAX_PIECES) fail(`it has ${list.length} merges, too many`);
-  const idOf = new Map(pieces.map((piece, id) => [piece, id]));
+  const index = new PieceIndex(pieces.length);
+  pieces.forEach((piece, id) => {
+    if (piece !== "") index.add(piece, id);
+  });
   const rows: number[] = [];
   list.forEach((merge: unknown, rank) => {
-    const parts: unknown = typeof merge === "string" ? merge.split(" ") : merge;
-    if (!Array.isArray(parts) || parts.length !== 2) {
-      return fail(`merge ${rank} is ${describe(merge)}, expected two pieces`);
-    }
-    const left = idOf.get(parts[0]), right = idOf.get(parts[1]);
-    const merged = idOf.get(parts[0] + parts[1]);
-    if (left === undefined || right === undefined || merged === undefined) {
+    const [first, second] = partsOf(merge) ??
+      fail(`merge ${rank} is ${describe(merge)}, expected two pieces`);
+    const text = first + second, cut = first.length;
+    const left = index.find(text, 0, cut), right = index.find(text, cut, text.length);
+    const merged = index.find(text, 0, text.length);
+    if (left < 0 || right < 0 || merged < 0) {
       return fail(`merge ${rank}, ${describe(merge)}, names a piece that is not in the vocabulary`);
     }
     rows.push(left, right, merged, rank);
   });
   return mergesFromRows(rows);
+}
+
+/** The two pieces of a merge, written as "a b" or as ["a", "b"]; null for anything else. */
+function partsOf(merge: unknown): readonly [string, string] | null {
+  if (typeof merge === "string") {
+    const space = merge.indexOf(" ");
+    if (space < 0 || merge.includes(" ", space + 1)) return null;
+    return [merge.slice(0, space), merge.slice(space + 1)];
+  }
+  if (!Array.isArray(merge) || merge.length !== 2) return null;
+  const [first, second]: unknown[] = merge;
+  return typeof first === "string" && typeof second === "string" ? [first, second] : null;
 }
 
 /** Adds the added tokens to pieces and kinds, and sorts them into special ones and others. */

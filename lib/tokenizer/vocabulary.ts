@@ -2,6 +2,8 @@
 // and how text is prepared. Plain data; encoder.ts and decoder.ts turn it into tables. The rules
 // are those of SentencePiece's BPE.
 
+import { PieceIndex } from "./piece_index.ts";
+
 /** The character that stands for a space inside pieces, U+2581. */
 export const METASPACE = "\u2581";
 
@@ -93,34 +95,41 @@ export function mergesFromScores(
   kinds: readonly PieceKind[],
   scores: ArrayLike<number>,
 ): { merges: Merges; bareCharacters: string[] } {
-  const idOf = new Map<string, number>();
-  for (let id = 0; id < pieces.length; id++) {
-    if (kinds[id] === "normal") idOf.set(pieces[id], id);
-  }
-  const bareCharacters: string[] = [];
-  for (const piece of [...idOf.keys()]) {
-    for (const character of piece) {
-      if (idOf.has(character)) continue;
-      idOf.set(character, pieces.length + bareCharacters.length);
-      bareCharacters.push(character);
-    }
-  }
+  const { index, bareCharacters } = indexParts(pieces, kinds);
   const rankOf = ranksOfScores(scores);
   const rows: number[] = [];
   for (let id = 0; id < pieces.length; id++) {
     if (kinds[id] !== "normal") continue;
     const piece = pieces[id];
     for (let cut = 1; cut < piece.length; cut++) {
-      // A cut inside a surrogate pair is not between characters.
-      const unit = piece.charCodeAt(cut);
-      if (unit >= 0xdc00 && unit < 0xe000) continue;
-      const left = idOf.get(piece.slice(0, cut));
-      if (left === undefined) continue;
-      const right = idOf.get(piece.slice(cut));
-      if (right !== undefined) rows.push(left, right, id, rankOf[id]);
+      const left = isInsideCharacter(piece, cut) ? -1 : index.find(piece, 0, cut);
+      if (left < 0) continue;
+      const right = index.find(piece, cut, piece.length);
+      if (right >= 0) rows.push(left, right, id, rankOf[id]);
     }
   }
   return { merges: mergesFromRows(rows), bareCharacters };
+}
+
+/** What merges start from and go through: the normal pieces and the characters in them. */
+function indexParts(
+  pieces: readonly string[],
+  kinds: readonly PieceKind[],
+): { index: PieceIndex; bareCharacters: string[] } {
+  const normal = pieces.filter((_, id) => kinds[id] === "normal");
+  const characters = new Set<string>();
+  for (const piece of normal) for (const character of piece) characters.add(character);
+  const index = new PieceIndex(pieces.length + characters.size);
+  for (let id = 0; id < pieces.length; id++) if (kinds[id] === "normal") index.add(pieces[id], id);
+  const bareCharacters = [...characters].filter((c) => index.find(c, 0, c.length) < 0);
+  bareCharacters.forEach((character, i) => index.add(character, pieces.length + i));
+  return { index, bareCharacters };
+}
+
+/** True between the two halves of a surrogate pair. */
+function isInsideCharacter(text: string, at: number): boolean {
+  const unit = text.charCodeAt(at);
+  return unit >= 0xdc00 && unit < 0xe000;
 }
 
 /** Rank of each score: 0 for the highest, the same for equal ones. */

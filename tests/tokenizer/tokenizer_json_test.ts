@@ -58,6 +58,13 @@ Deno.test("added tokens beyond the vocabulary get their ids, holes stay empty", 
   assert.equal(tokenizer.decode([6, 10, 5]), "a<call>b");
 });
 
+Deno.test("a vocabulary that is mostly holes loads like any other", () => {
+  const vocab = { "<unk>": 0, "<s>": 1, "</s>": 2, "▁": 3, a: 4, b: 5, "▁a": 6, ab: 1_000_000 };
+  const tokenizer = new Tokenizer(read(json({ vocab })));
+  assert.equal(tokenizer.vocabSize, 1_000_001);
+  assert.deepEqual(Array.from(tokenizer.encode("bab")), [3, 5, 1_000_000]);
+});
+
 Deno.test("merges that no text can reach do no harm", () => {
   const vocab = {
     "<unk>": 0,
