@@ -12,7 +12,7 @@ const SPACES_SCORE = -1e9;
 
 /**
  * The vocabulary of Llama 2 and TinyLlama. The package is loaded on the first call, which takes
- * some 0.2 s.
+ * some 0.1 s.
  * @throws {FormatError} when the installed package carries something else.
  */
 export async function llamaVocabulary(): Promise<Vocabulary> {

@@ -112,10 +112,10 @@ function printTable(kind: string, bytes: number, rates: Readonly<Record<string, 
       (Number.isNaN(rate) ? "" : rate.toFixed(1)).padStart(9)
     );
     const ids = sha256 === rates.tinyllama.sha256 ? "same ids" : "OTHER IDS";
-    const ratio = name === "tinyllama" && best > 0
-      ? `${(Math.min(first, coldCache ?? first) / best).toFixed(1)} x the best peer even when cold`
-      : ids;
-    console.log(`  ${name.padEnd(15)}${cells.join(" ")}  ${ratio}`);
+    const ratio = Math.min(first, coldCache ?? first) / best;
+    const ours = best > 0 ? `${ratio.toFixed(1)} x the best peer even when cold` : "";
+    const note = name === "tinyllama" ? ours : ids;
+    console.log(`  ${name.padEnd(15)}${cells.join(" ")}  ${note}`);
   }
 }
 
