@@ -100,18 +100,30 @@ export async function runPretraining(
     matmul: config.precision,
   });
   if (!isJson) console.log(startText(run, planRun(config), backend.info.name));
-  const stop = new AbortController();
-  const onSignal = () => stop.abort();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, onSignal);
-  try {
-    using progress = openProgress();
-    const hooks = isJson ? jsonHooks() : screenHooks(config, progress);
-    return await pretrain({ run, backend, data, tokenizer, start, signal: stop.signal, hooks });
-  } finally {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) {
-      Deno.removeSignalListener(signal, onSignal);
-    }
-  }
+  using progress = openProgress();
+  using stop = stopOnSignals(() =>
+    progress.line("stopping after this step; again to stop at once")
+  );
+  const hooks = isJson ? jsonHooks() : screenHooks(config, progress);
+  return await pretrain({ run, backend, data, tokenizer, start, signal: stop.signal, hooks });
+}
+
+/** A signal that aborts at the first SIGINT or SIGTERM; the second ends the process. Listens until disposed. */
+function stopOnSignals(onFirst: () => void): Disposable & { readonly signal: AbortSignal } {
+  const controller = new AbortController();
+  const names: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+  const onSignal = () => {
+    if (controller.signal.aborted) Deno.exit(EXIT_UNFINISHED);
+    controller.abort();
+    onFirst();
+  };
+  for (const name of names) Deno.addSignalListener(name, onSignal);
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      for (const name of names) Deno.removeSignalListener(name, onSignal);
+    },
+  };
 }
 
 function jsonHooks(): PretrainHooks {

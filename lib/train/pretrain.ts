@@ -63,11 +63,11 @@ export interface PretrainOutcome {
  */
 export async function pretrain(options: PretrainOptions): Promise<PretrainOutcome> {
   const { config, yaml } = options.run;
+  using trainer = new Trainer(options.backend, config, config.data.sequenceLength);
+  const progress = await prepare(options, trainer);
   Deno.mkdirSync(config.output, { recursive: true });
   Deno.writeTextFileSync(join(config.output, "config.yaml"), yaml);
-  using trainer = new Trainer(options.backend, config, config.data.sequenceLength);
-  const run = new Run(options, trainer, await prepare(options, trainer));
-  return await run.toTheEnd();
+  return await new Run(options, trainer, progress).toTheEnd();
 }
 
 /** Fills the trainer with initial or saved state. */

@@ -1,6 +1,7 @@
 // Steps of training: golden trajectories, and everything that must not change their numbers.
 
 import assert from "node:assert/strict";
+import { planRun } from "../../lib/train/plan.ts";
 import { Trainer } from "../../lib/train/trainer.ts";
 import { congruentialSamples, openCpu, SMALL_RUN, train } from "./training_setup.ts";
 
@@ -71,4 +72,18 @@ Deno.test("a step with a gradient that is not finite changes nothing", async () 
   assert.deepEqual(await state(), before);
   backend.write(norm, gain);
   assert.ok(!(await trainer.step(3, samples)).isSkipped);
+});
+
+Deno.test("the memory table of a dry run is that of the run", async () => {
+  using backend = await openCpu(1);
+  const before = backend.allocations().length;
+  using _trainer = new Trainer(backend, SMALL_RUN, 16);
+  const real = backend.allocations().slice(before);
+  const planned = planRun(SMALL_RUN).memory;
+  assert.deepEqual(planned.map((line) => line.label), real.map((line) => line.label));
+  for (const [i, { label, byteLength }] of planned.entries()) {
+    // Devices align every tensor; nothing more may be missing from the plan.
+    assert.ok(byteLength <= real[i].byteLength, label);
+    assert.ok(real[i].byteLength - byteLength <= 256 * 64, label);
+  }
 });
