@@ -93,7 +93,7 @@ export async function runPretraining(
 ): Promise<PretrainOutcome> {
   const { config } = run;
   const start = chooseStart(config.output, choice);
-  const { data, tokenizer } = await openRunData(config);
+  const { data, saveTokenizer } = await openRunData(config);
   using backend = await openBackend({
     device: config.device,
     threads: config.threads,
@@ -105,7 +105,15 @@ export async function runPretraining(
     progress.line("stopping after this step; again to stop at once")
   );
   const hooks = isJson ? jsonHooks() : screenHooks(config, progress);
-  return await pretrain({ run, backend, data, tokenizer, start, signal: stop.signal, hooks });
+  return await pretrain({
+    run,
+    backend,
+    data,
+    saveTokenizer,
+    start,
+    signal: stop.signal,
+    hooks,
+  });
 }
 
 /** A signal that aborts at the first SIGINT or SIGTERM; the second ends the process. Listens until disposed. */

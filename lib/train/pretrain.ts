@@ -15,7 +15,7 @@ import type { LoadedConfig, RunConfig } from "./config.ts";
 import { MetricsLog, type StepMetrics, type ValidationMetrics } from "./metrics.ts";
 import { readTrainerState, type RunProgress } from "./run_folder.ts";
 import { learningRate } from "./schedule.ts";
-import { loadSnapshot, saveSnapshot, type SavesTokenizer } from "./snapshot.ts";
+import { loadSnapshot, saveSnapshot, type SaveTokenizer } from "./snapshot.ts";
 import { type StepResult, Trainer, type TrainingSamples } from "./trainer.ts";
 import { type HeldOutSource, validate } from "./validation.ts";
 
@@ -41,7 +41,7 @@ export interface PretrainOptions {
   readonly run: LoadedConfig;
   readonly backend: Backend;
   readonly data: PretrainData;
-  readonly tokenizer: SavesTokenizer;
+  readonly saveTokenizer: SaveTokenizer;
   /** Where to continue; null begins. */
   readonly start: Checkpoint | null;
   /** Aborting ends the run after the step in progress, with a checkpoint. */
@@ -216,14 +216,14 @@ class Run {
   }
 
   async #save(): Promise<void> {
-    const { backend, tokenizer, hooks } = this.#options;
+    const { backend, saveTokenizer, hooks } = this.#options;
     const { output, checkpoint } = this.#config;
     const { step } = this.#progress;
     this.#checkpoint = await writeCheckpoint(
       output,
       step,
       (folder) =>
-        saveSnapshot(backend, this.#trainer, this.#config, this.#progress, tokenizer, folder),
+        saveSnapshot(backend, this.#trainer, this.#config, this.#progress, saveTokenizer, folder),
     );
     pruneCheckpoints(output, checkpoint.keepLast, checkpoint.keepEvery);
     hooks?.onCheckpoint?.(this.#checkpoint);

@@ -9,10 +9,8 @@ import type { RunConfig } from "./config.ts";
 import { type RunProgress, writeTrainerState } from "./run_folder.ts";
 import type { Trainer } from "./trainer.ts";
 
-/** A tokenizer that can write the files by which others load it. */
-export interface SavesTokenizer {
-  save(folder: string): Promise<void>;
-}
+/** Writes the files by which others load the tokenizer of the run into a folder. */
+export type SaveTokenizer = (folder: string) => Promise<void>;
 
 const MODEL_FILE = "model.safetensors";
 const OPTIMIZER_FILE = "optimizer.safetensors";
@@ -43,7 +41,7 @@ export async function saveSnapshot(
   trainer: Trainer,
   config: RunConfig,
   progress: RunProgress,
-  tokenizer: SavesTokenizer,
+  saveTokenizer: SaveTokenizer,
   folder: string,
 ): Promise<void> {
   const { model } = config;
@@ -55,7 +53,7 @@ export async function saveSnapshot(
     eos_token_id: model.eosIds.length === 1 ? model.eosIds[0] : model.eosIds,
     max_length: model.maxSeqLen,
   });
-  await tokenizer.save(folder);
+  await saveTokenizer(folder);
   writeTrainerState(folder, config, progress);
 }
 

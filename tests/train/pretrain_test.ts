@@ -27,12 +27,10 @@ function smallData(): PretrainData {
   };
 }
 
-const tokenizer = {
-  save: (folder: string) => {
-    Deno.writeTextFileSync(join(folder, "tokenizer.json"), "{}");
-    return Promise.resolve();
-  },
-};
+function saveTokenizer(folder: string): Promise<void> {
+  Deno.writeTextFileSync(join(folder, "tokenizer.json"), "{}");
+  return Promise.resolve();
+}
 
 interface Attempt {
   readonly resume?: boolean;
@@ -55,7 +53,7 @@ async function attempt(backend: Backend, config: RunConfig, options: Attempt = {
     run: { config, yaml: `# ${config.name}\n` },
     backend,
     data: options.data ?? smallData(),
-    tokenizer,
+    saveTokenizer,
     start: chooseStart(config.output, { resume, force }),
     signal: stop.signal,
     hooks,
