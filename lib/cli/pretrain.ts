@@ -94,12 +94,14 @@ export async function runPretraining(
   const { config } = run;
   const start = chooseStart(config.output, choice);
   const { data, saveTokenizer } = await openRunData(config);
+  const plan = planRun(config);
   using backend = await openBackend({
     device: config.device,
     threads: config.threads,
     matmul: config.precision,
+    memoryBytes: plan.memory.reduce((sum, line) => sum + line.byteLength, 0),
   });
-  if (!isJson) console.log(startText(run, planRun(config), backend.info.name));
+  if (!isJson) console.log(startText(run, plan, backend.info.name));
   using progress = openProgress();
   using stop = stopOnSignals(() =>
     progress.line("stopping after this step; again to stop at once")
