@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { dirname, isAbsolute, join, relative } from "node:path";
 import { stringify } from "yaml";
 import { z } from "zod";
+import { DEVICE_NAMES } from "../backend/open.ts";
 import { UsageError } from "../core/errors.ts";
 import type { AdamwOptions } from "../core/ops.ts";
 import type { Recompute } from "../model/activations.ts";
@@ -127,7 +128,7 @@ const rootShape = {
   optimizer: mapping(sections.optimizer),
   precision: oneOf(["auto", "f32", "bf16"]).default("auto"),
   recompute: oneOf(["none", "cheap", "block"]).default("none"),
-  device: oneOf(["auto", "cpu", "cpu:native", "cpu:wasm", "cpu:wasm64"]).default("auto"),
+  device: oneOf(DEVICE_NAMES).default("auto"),
   threads: count().nullable().default(null),
   evaluation: mapping(sections.evaluation),
   checkpoint: mapping(sections.checkpoint),
