@@ -98,8 +98,7 @@ export function checkWeights(files: WeightFiles, sources: readonly SlotSource[])
   }
   if (unexpected.length > 0) {
     throw new FormatError(
-      `Cannot load "${files.path}": it has ${list(unexpected)}, which its config.json does not ` +
-        "provide for",
+      `Cannot load "${files.path}": it has ${list(unexpected)}, for which the model has no place`,
     );
   }
   for (const { name, shape } of sources) {
@@ -156,8 +155,12 @@ export async function copyWeights(
   files: WeightFiles,
   slots: readonly WeightSlot[],
 ): Promise<void> {
-  const chunk = new Uint8Array(CHUNK_BYTES);
-  using staging = allocateStaging(backend, files, slots);
+  const largest = slots.flatMap(({ sources }) => sources).reduce(
+    (bytes, { name }) => Math.max(bytes, locate(files, name).tensor.byteLength),
+    0,
+  );
+  const chunk = new Uint8Array(Math.min(CHUNK_BYTES, largest));
+  using staging = allocateStaging(backend, files, slots, chunk.length);
   for (const { tensor, sources } of slots) {
     let row = 0;
     for (const { name, shape } of sources) {
@@ -173,12 +176,13 @@ function allocateStaging(
   backend: Backend,
   files: WeightFiles,
   slots: readonly WeightSlot[],
+  chunkBytes: number,
 ): Arena<"bytes"> | null {
   const isConverted = slots.some(({ tensor, sources }) =>
     sources.some(({ name }) => storedDType(files, name) !== tensor.dtype)
   );
   if (!isConverted) return null;
-  return backend.allocate("weight staging", { bytes: { dtype: "u8", shape: [CHUNK_BYTES] } });
+  return backend.allocate("weight staging", { bytes: { dtype: "u8", shape: [chunkBytes] } });
 }
 
 async function copySource(
@@ -194,7 +198,7 @@ async function copySource(
   const matrix = asMatrix(target);
   const [total, width] = matrix.shape;
   const rowBytes = byteLengthOf(dtype, width);
-  const step = Math.floor(CHUNK_BYTES / rowBytes);
+  const step = Math.floor(chunk.length / rowBytes);
   if (step === 0) {
     throw new FormatError(
       `Cannot load "${file.path}": rows of tensor "${name}" have ${rowBytes} bytes, ` +

@@ -19,6 +19,7 @@ export interface LocatedTensor {
 export interface WeightFiles extends Disposable {
   /** What was opened, for messages. */
   readonly path: string;
+  readonly files: readonly SafetensorsFile[];
   readonly tensors: ReadonlyMap<string, LocatedTensor>;
 }
 
@@ -59,21 +60,21 @@ function namesIn(path: string): string[] | null {
 
 function gather(path: string, filePaths: readonly string[]): WeightFiles {
   using opened = new DisposableStack();
+  const files = filePaths.map((filePath) => opened.use(new SafetensorsFile(filePath)));
   const tensors = new Map<string, LocatedTensor>();
-  for (const filePath of filePaths) {
-    const file = opened.use(new SafetensorsFile(filePath));
+  for (const file of files) {
     for (const [name, tensor] of file.tensors) {
       const earlier = tensors.get(name);
       if (earlier !== undefined) {
         throw new FormatError(
-          `Cannot load "${filePath}": tensor "${name}" is in "${earlier.file.path}" as well`,
+          `Cannot load "${file.path}": tensor "${name}" is in "${earlier.file.path}" as well`,
         );
       }
       tensors.set(name, { file, tensor });
     }
   }
   const kept = opened.move();
-  return { path, tensors, [Symbol.dispose]: () => kept.dispose() };
+  return { path, files, tensors, [Symbol.dispose]: () => kept.dispose() };
 }
 
 /** The shard of each tensor. Shards must lie beside the index: a name with a slash could lead anywhere. */
