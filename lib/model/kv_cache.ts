@@ -1,11 +1,11 @@
 // Keys and values of past tokens, so that decoding reads them instead of computing them again.
 
 import type { Memory, Precision } from "../core/backend.ts";
-import type { Tensor, TensorSpec } from "../core/tensor.ts";
+import { rows, type Tensor, type TensorSpec } from "../core/tensor.ts";
 import type { ModelConfig } from "./config.ts";
 
 /** One keys and one values tensor (B, K, S, D) per layer; slot s of sequence b holds the token at position s. */
-export interface KvCache extends Disposable {
+export interface KvCache {
   readonly keys: readonly Tensor[];
   readonly values: readonly Tensor[];
   /** S: positions 0 … S−1 fit. */
@@ -18,7 +18,7 @@ export function allocateKvCache(
   config: ModelConfig,
   B: number,
   S: number,
-): KvCache {
+): KvCache & Disposable {
   const spec: TensorSpec = {
     dtype: backend.precision.compute,
     shape: [B, config.numKvHeads, S, config.headDim],
@@ -35,5 +35,14 @@ export function allocateKvCache(
     values: layers.map((layer) => arena.tensors[`${layer}.values`]),
     length: S,
     [Symbol.dispose]: () => arena[Symbol.dispose](),
+  };
+}
+
+/** The same memory seen as the cache of sequences `start` (included) to `end` (excluded) alone. */
+export function cacheOfSequences(cache: KvCache, start: number, end: number): KvCache {
+  return {
+    keys: cache.keys.map((tensor) => rows(tensor, start, end)),
+    values: cache.values.map((tensor) => rows(tensor, start, end)),
+    length: cache.length,
   };
 }
