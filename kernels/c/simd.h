@@ -4,6 +4,7 @@
 #ifndef TINYLLAMA_SIMD_H
 #define TINYLLAMA_SIMD_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #if defined(__AVX2__)
@@ -31,6 +32,25 @@ typedef uint16_t vh_unaligned __attribute__((vector_size(VECTOR_BYTES / 2), alig
 static inline vf vf_load(const float *p) { return *(const vf_unaligned *)p; }
 static inline void vf_store(float *p, vf x) { *(vf_unaligned *)p = x; }
 static inline vf vf_set(float x) { return x - (vf){0}; }
+// The first `count` < VL lanes; those behind them are 0, and nothing behind them is touched in memory.
+static inline vf vf_load_first(const float *p, ptrdiff_t count) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+#else
+  float lane[VL] = {0};
+  for (ptrdiff_t j = 0; j < count; j++) lane[j] = p[j];
+  return vf_load(lane);
+#endif
+}
+
+static inline void vf_store_first(float *p, vf x, ptrdiff_t count) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)x);
+#else
+  for (ptrdiff_t j = 0; j < count; j++) p[j] = x[j];
+#endif
+}
+
 static inline vh vh_load(const uint16_t *p) { return *(const vh_unaligned *)p; }
 static inline void vh_store(uint16_t *p, vh x) { *(vh_unaligned *)p = x; }
 

@@ -1,4 +1,4 @@
-// What the C library has for single floats, for vectors: maximum, minimum, exp, silu; and a logarithm. No libm, which
+// What the C library has for single floats, for vectors: maximum, minimum, square root, exp, silu; and a logarithm. No libm, which
 // the WASM build lacks, so every build has the same polynomials.
 
 #ifndef TINYLLAMA_VECTOR_MATH_H
@@ -47,6 +47,23 @@ static inline vf vf_min(vf a, vf b) {
 #endif
 }
 
+static inline vf vf_sqrt(vf x) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX2__)
+  return (vf)_mm256_sqrt_ps((__m256)x);
+#elif defined(__SSE2__)
+  return (vf)_mm_sqrt_ps((__m128)x);
+#elif defined(__aarch64__)
+  return (vf)vsqrtq_f32((float32x4_t)x);
+#elif defined(__wasm_simd128__)
+  return (vf)__builtin_wasm_sqrt_f32x4(x);
+#else
+  for (int j = 0; j < VL; j++) x[j] = __builtin_sqrtf(x[j]);
+  return x;
+#endif
+}
+
 // The greatest lane.
 static inline float vf_max_lane(vf x) {
   float lane[VL];
@@ -56,8 +73,8 @@ static inline float vf_max_lane(vf x) {
   return lane[0];
 }
 
-// e^x within 1e-7 of its value, relatively. Below -87.3365, where it would be subnormal, 0; above 88.376 infinity; a NaN stays one.
-// With x = n ln 2 + r, |r| <= ln 2 / 2: 2^n (1 + r + r² q(r)), q fitted for the least relative error.
+// e^x with a relative error below 1e-7. Below -87.3365, where it would be subnormal, 0; above 88.376 infinity; a NaN
+// stays one. With x = n ln 2 + r, |r| <= ln 2 / 2: 2^n (1 + r + r² q(r)), q fitted for the least relative error.
 static inline vf vf_exp(vf x) {
   const vf magic = vf_set(0x1.8p23f + 127); // adding it leaves the nearest integer, plus 127, in the low bits
   vi vanishes = (vi)(x < -87.3365f);
