@@ -151,9 +151,10 @@ async function printStream(
   options: GenerateOptions,
   report: Report,
 ): Promise<void> {
-  writeText(prompt);
+  let isFirst = true;
   for await (const { text, completion } of generate(model, [prompt], options)) {
-    writeText(text);
+    writeText(isFirst ? prompt + text : text);
+    isFirst = false;
     if (completion === null) continue;
     writeText("\n");
     report(completion);

@@ -139,16 +139,23 @@ Deno.test("equal prompts with streams of their own differ, with the same stream 
   assert.deepEqual(c.ids, d.ids);
 });
 
-Deno.test("the repetition penalty counts the prompt's tokens too", async () => {
+Deno.test("the repetition penalty counts tokens of the prompt and of the text", async () => {
   using small = await openSmall();
-  const prompt = promptOf(5, 12);
-  const [plain] = await draw(small.model, [prompt], { maxTokens: 1 });
-  const withFirst = Int32Array.of(...plain.ids, ...prompt);
-  const [before] = await draw(small.model, [withFirst], { maxTokens: 1 });
-  const seen = new Set(withFirst);
-  const sampling = { ...GREEDY, repetitionPenalty: 1e6 };
-  const [after] = await draw(small.model, [withFirst], { sampling, maxTokens: 1 });
-  assert.ok(!seen.has(after.ids[0]) || before.logProbs[0] > -1e-3);
+  const sampling = { ...GREEDY, repetitionPenalty: 1.5 };
+  let changed = 0;
+  for (const length of [20, 40, 60]) {
+    const prompt = promptOf(length, length);
+    const [drawn] = await draw(small.model, [prompt], { sampling, maxTokens: 8 });
+    const [plain] = await draw(small.model, [prompt], { maxTokens: 8 });
+    if (drawn.ids.join() !== plain.ids.join()) changed++;
+    for (const [i, id] of drawn.ids.entries()) {
+      const context = Int32Array.of(...prompt, ...drawn.ids.slice(0, i));
+      const logits = await computeLogits(small.model, context, "last");
+      for (const one of new Set(context)) logits[one] *= logits[one] > 0 ? 1 / 1.5 : 1.5;
+      assert.equal(id, logits.indexOf(Math.max(...logits)), `token ${i} after ${length}`);
+    }
+  }
+  assert.ok(changed > 0, "the penalty never mattered");
 });
 
 Deno.test("an abort ends the run after the token in progress, and the engine serves again", async () => {

@@ -6,15 +6,19 @@ import { DEFAULT_SAMPLING } from "../../lib/generate/sampling.ts";
 import { decode, type Sequence } from "../../lib/generate/decode.ts";
 import { Engine, type EngineOptions } from "../../lib/generate/engine.ts";
 import { computeLogits } from "../../lib/generate/logits.ts";
-import type { ModelConfig } from "../../lib/model/config.ts";
+import { saveWeights } from "../../lib/io/hf_weights.ts";
+import { type ModelConfig, toHfConfig } from "../../lib/model/config.ts";
 import type { Model } from "../../lib/model/forward.ts";
 import { initializeWeights } from "../../lib/model/init.ts";
-import { allocateParameters, residentWeights } from "../../lib/model/weights.ts";
+import { allocateParameters, type ParameterSet, residentWeights } from "../../lib/model/weights.ts";
+import { llamaTokenizer } from "../../lib/tokenizer/tokenizer.ts";
+import { saveTokenizer } from "../../lib/tokenizer/tokenizer_folder.ts";
+import { weightSlots } from "../../lib/train/snapshot.ts";
 
 export const SMALL_MODEL: ModelConfig = {
   vocabSize: 97,
   hiddenSize: 32,
-  intermediateSize: 80,
+  intermediateSize: 96,
   numLayers: 2,
   numHeads: 4,
   numKvHeads: 2,
@@ -28,13 +32,20 @@ export const SMALL_MODEL: ModelConfig = {
   eosIds: [2],
 };
 
+/** The same with the vocabulary of Llama's tokenizer. */
+export const TEXT_MODEL: ModelConfig = { ...SMALL_MODEL, vocabSize: 32000, maxSeqLen: 64 };
+
 export const GREEDY = { ...DEFAULT_SAMPLING, temperature: 0 };
 
-/** A model with random weights, large enough that its logits differ clearly; disposing closes its backend. */
-export async function openSmall(
-  config: ModelConfig = SMALL_MODEL,
-  threads = 2,
-): Promise<Disposable & { readonly model: Model; readonly backend: Backend }> {
+/** A model on a backend of its own, which is closed with it. */
+export interface OpenModel extends Disposable {
+  readonly model: Model;
+  readonly backend: Backend;
+  readonly params: ParameterSet;
+}
+
+/** A model with random weights, large enough that its logits differ clearly. */
+export async function openSmall(config = SMALL_MODEL, threads = 2): Promise<OpenModel> {
   const backend = await openBackend({ device: "cpu", threads, matmul: "f32" });
   const params = allocateParameters(backend, config, "parameters", "f32");
   initializeWeights(backend, config, params, 3407);
@@ -45,8 +56,26 @@ export async function openSmall(
   return {
     model: { config, backend, weights: residentWeights(params) },
     backend,
+    params,
     [Symbol.dispose]: () => backend[Symbol.dispose](),
   };
+}
+
+/** Writes a Hugging Face model folder of TEXT_MODEL; `eosIds` go into generation_config.json. */
+export async function writeTextModel(
+  folder: string,
+  settings: { readonly addBos: boolean; readonly eosIds: readonly number[] },
+): Promise<void> {
+  using small = await openSmall(TEXT_MODEL);
+  const { maxSeqLen: modelMaxLength } = TEXT_MODEL;
+  Deno.mkdirSync(folder, { recursive: true });
+  const slots = weightSlots(TEXT_MODEL, small.params);
+  await saveWeights(small.backend, `${folder}/model.safetensors`, slots);
+  const write = (name: string, value: unknown) =>
+    Deno.writeTextFileSync(`${folder}/${name}`, JSON.stringify(value));
+  write("config.json", toHfConfig(TEXT_MODEL, "float32"));
+  write("generation_config.json", { eos_token_id: settings.eosIds, temperature: 0.1 });
+  await saveTokenizer(await llamaTokenizer(), folder, { addBos: settings.addBos, modelMaxLength });
 }
 
 /** A prompt of its own for each index. */

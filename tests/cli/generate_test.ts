@@ -1,0 +1,156 @@
+// `tinyllama generate` as a user runs it: streaming text, JSON lines, prompts from anywhere, and what it says to mistakes.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { generateCommand } from "../../lib/cli/generate.ts";
+import { parsePrompts } from "../../lib/cli/prompts.ts";
+import { writeTextModel } from "../generate/generating_setup.ts";
+
+const module = new URL("../../lib/cli/generate.ts", import.meta.url).href;
+const script = `
+  import { generateCommand } from "${module}";
+  await generateCommand().parseAsync(Deno.args, { from: "user" });
+`;
+
+async function run(args: readonly string[], input = "") {
+  const command = new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--ext=ts", script, "--", ...args, "--threads", "2", "--max-tokens", "12"],
+    cwd: new URL("../../", import.meta.url),
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  });
+  await using child = command.spawn();
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(input));
+  await writer.close();
+  const { stdout, stderr, success } = await child.output();
+  const error = new TextDecoder().decode(stderr);
+  assert.ok(success, error);
+  return { text: new TextDecoder().decode(stdout), error };
+}
+
+async function withModel(test: (folder: string) => Promise<void>) {
+  const folder = Deno.makeTempDirSync();
+  try {
+    await writeTextModel(folder, { addBos: false, eosIds: [2] });
+    await test(folder);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
+Deno.test("text streams to stdout, the JSON line tells all of it, stdin is a prompt", async () => {
+  await withModel(async (model) => {
+    const plain = ["Once upon", "--model", model, "--seed", "3", "--precision", "f32"];
+    const [streamed, verbose, json, piped, dashed] = await Promise.all([
+      run(plain),
+      run([...plain, "-v"]),
+      run([...plain, "--json"]),
+      run(plain.slice(1), "Once upon\n"),
+      run(["-", ...plain.slice(1)], "Once upon"),
+    ]);
+    const line = JSON.parse(json.text);
+    assert.equal(streamed.text, `${line.prompt}${line.text}\n`);
+    assert.equal(piped.text, streamed.text);
+    assert.equal(dashed.text, streamed.text);
+    assert.equal(streamed.error, "");
+    assert.match(
+      verbose.error,
+      /^cpu:.* f32 weights, .*; prompt 2 tokens, .*ended by length; seed 3\n$/,
+    );
+    assert.deepEqual(Object.keys(line), [
+      ...["prompt", "text", "tokens", "finish_reason", "prompt_tokens", "completion_tokens"],
+      ...["seed", "timings"],
+    ]);
+    assert.deepEqual(
+      [line.finish_reason, line.prompt_tokens, line.completion_tokens, line.seed],
+      ["length", 2, 12, 3],
+    );
+    assert.equal(line.tokens.length, 12);
+    for (const { id, piece, logprob } of line.tokens) {
+      assert.ok(Number.isInteger(id) && typeof piece === "string" && logprob <= 0);
+    }
+    for (const value of Object.values(line.timings)) assert.ok(Number(value) > 0);
+  });
+});
+
+Deno.test("a file of prompts is answered in its order, each as if it were alone", async () => {
+  await withModel(async (model) => {
+    const prompts = ["Once upon", "The", "", "def f(x):\n", "Once upon"];
+    const lines = prompts.map((prompt, i) => JSON.stringify({ prompt, id: { line: i }, more: 1 }));
+    const input = join(model, "prompts.jsonl");
+    Deno.writeTextFileSync(input, lines.join("\n\n") + "\n");
+    const flags = ["--model", model, "--temperature", "0", "--precision", "f32", "--json"];
+    const [batch, single] = await Promise.all([
+      run(["--input", input, ...flags, "--batch-size", "2"]),
+      run(["The", ...flags]),
+    ]);
+    const answers = batch.text.trim().split("\n").map((line) => JSON.parse(line));
+    assert.deepEqual(answers.map(({ prompt }) => prompt), prompts);
+    assert.deepEqual(answers.map(({ id }) => id), prompts.map((_, line) => ({ line })));
+    assert.equal(answers[1].text, JSON.parse(single.text).text);
+    assert.equal(answers[4].text, answers[0].text);
+  });
+});
+
+Deno.test("quantized weights, BOS and stop strings by flag", async () => {
+  await withModel(async (model) => {
+    const flags = ["The", "--model", model, "--temperature", "0", "--json"];
+    const { text } = JSON.parse((await run([...flags, "--precision", "f32"])).text);
+    const stop = text.slice(6, 9);
+    const [stopped, withBos, small] = await Promise.all([
+      run([...flags, "--precision", "f32", "--stop", "never", "--stop", stop]),
+      run([...flags, "--bos"]),
+      run([...flags, "--quantize", "q8_0", "-v"]),
+    ]);
+    const cut = JSON.parse(stopped.text);
+    assert.deepEqual([cut.text, cut.finish_reason], [text.slice(0, text.indexOf(stop)), "stop"]);
+    assert.equal(JSON.parse(withBos.text).prompt_tokens, 2);
+    assert.match(small.error, /q8_0 weights/);
+  });
+});
+
+Deno.test("mistakes are usage errors that say what was expected", async () => {
+  const refuses = (args: readonly string[], message: RegExp) =>
+    assert.rejects(generateCommand().parseAsync(args, { from: "user" }), {
+      name: "UsageError",
+      message,
+    });
+  await refuses(["a", "--model", "nowhere"], /Cannot use the model "nowhere": there is no such/);
+  const model = ["a", "--model", "."];
+  await refuses([...model, "--temperature", "warm"], /--temperature "warm": expected a number/);
+  await refuses([...model, "--temperature", "-1"], /temperature -1: expected 0 or above/);
+  await refuses([...model, "--top-p", "0"], /top-p 0: expected above 0 and at most 1/);
+  await refuses([...model, "--top-k", "2.5"], /top-k 2.5: expected a whole number/);
+  await refuses([...model, "--seed", "-4"], /seed -4: expected a whole number/);
+  await refuses([...model, "--max-tokens", ""], /--max-tokens "": expected a number/);
+  await withModel(async (folder) => {
+    const real = ["a", "--model", folder];
+    await refuses([...real, "--max-tokens", "0"], /max-tokens 0: expected a whole number above 0/);
+    await refuses([...real, "--stop", ""], /Cannot stop at an empty text/);
+    await refuses([...real, "--threads", "0"], /Cannot use 0 threads/);
+    await refuses([...real, "--device", "gpu"], /Cannot use device "gpu"/);
+    await refuses([...real, "--input", "x.jsonl"], /both from the argument and from "x.jsonl"/);
+    await refuses(
+      ["word ".repeat(64).trim(), "--model", folder],
+      /prompt of 64 tokens: the model's context is 64 tokens/,
+    );
+  });
+});
+
+Deno.test("a line that is no prompt is named", () => {
+  const refuses = (text: string, message: RegExp) =>
+    assert.throws(() => parsePrompts(text, "p.jsonl"), { name: "FormatError", message });
+  refuses(
+    '{"prompt": "a"}\n\n{"prompt": 3}',
+    /prompt at p.jsonl:3: got {"prompt": 3}, expected an/,
+  );
+  refuses('{"prompt": "a"', /prompt at p.jsonl:1: it is not valid JSON/);
+  refuses("null", /p.jsonl:1: got null/);
+  refuses("\n \n", /Cannot read prompts from "p.jsonl": it has no lines/);
+  assert.deepEqual(parsePrompts('{"prompt": ""}\r\n{"prompt": "b", "id": 0}', "p"), [
+    { text: "", id: undefined },
+    { text: "b", id: 0 },
+  ]);
+});
