@@ -127,3 +127,11 @@ export function stackRows(name: string, parts: readonly Tensor[]): Tensor {
   const total = parts.reduce((sum, part) => sum + rowCount(part), 0);
   return { ...first, name, shape: [total, rowWidth(first)], parts };
 }
+
+/** Narrows a dictionary of tensors to the keys of the specs it was made from. */
+export function hasTensors<K extends string>(
+  tensors: object,
+  specs: Readonly<Record<K, unknown>>,
+): tensors is Record<K, Tensor> {
+  return Object.keys(specs).every((key) => key in tensors);
+}

@@ -2,7 +2,7 @@
 
 import type { Allocation, Arena, Backend, Precision } from "../core/backend.ts";
 import { UnsupportedError } from "../core/errors.ts";
-import { byteLength, type Tensor, type TensorSpec } from "../core/tensor.ts";
+import { byteLength, hasTensors, type Tensor, type TensorSpec } from "../core/tensor.ts";
 
 const F32: Precision = { param: "f32", compute: "f32", grad: "f32", master: null, matmul: "f32" };
 
@@ -31,7 +31,7 @@ export function countingBackend(): Backend {
         named[key] = { name, dtype, shape, buffer, byteOffset: 0, parts: null };
       }
       const tensors: object = named;
-      if (!hasKeys(tensors, specs)) throw new TypeError(`Cannot name the tensors of "${label}"`);
+      if (!hasTensors(tensors, specs)) throw new TypeError(`Cannot name the tensors of "${label}"`);
       const line = { label, byteLength: bytes };
       live.add(line);
       return {
@@ -75,11 +75,4 @@ export function countingBackend(): Backend {
     quantize: ignore,
     [Symbol.dispose]: () => live.clear(),
   };
-}
-
-function hasKeys<K extends string>(
-  tensors: object,
-  specs: Readonly<Record<K, TensorSpec>>,
-): tensors is Record<K, Tensor> {
-  return Object.keys(specs).every((key) => key in tensors);
 }

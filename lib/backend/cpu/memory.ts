@@ -6,6 +6,7 @@ import {
   byteLength,
   type DeviceBuffer,
   elementCount,
+  hasTensors,
   type Tensor,
   type TensorSpec,
 } from "../../core/tensor.ts";
@@ -163,7 +164,7 @@ export class CpuMemory implements Memory, Disposable {
     buffer: CpuBuffer,
     free: () => void,
   ): Arena<K> {
-    if (!hasKeys(named, keys)) throw new TypeError(`Cannot name the tensors of "${label}"`);
+    if (!hasTensors(named, keys)) throw new TypeError(`Cannot name the tensors of "${label}"`);
     const size = buffer.byteLength;
     this.#live.set(buffer, { line: { label, byteLength: size }, free });
     this.#allocatedBytes += size;
@@ -210,11 +211,4 @@ function checkSpec(name: string, spec: TensorSpec): void {
       `Cannot allocate "${name}" of shape [${spec.shape}]: ${count} elements, at most ${MAX_ELEMENTS}`,
     );
   }
-}
-
-function hasKeys<K extends string>(
-  named: object,
-  keys: Readonly<Record<K, unknown>>,
-): named is Record<K, Tensor> {
-  return Object.keys(keys).every((key) => key in named);
 }
