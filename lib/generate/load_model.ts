@@ -1,5 +1,5 @@
-// From a Hugging Face model folder to a model ready for inference. Weights wanted as stored are views into the mapped
-// files where the device can map: nothing of them is read or copied before the first token needs it.
+// From a Hugging Face model folder to a model ready for inference. Matrices wanted in the type that is stored are views
+// into the mapped files where the device can map: nothing of them is read or copied before the first token needs it.
 
 import { join } from "node:path";
 import type { Backend } from "../core/backend.ts";
@@ -72,7 +72,10 @@ export async function loadModel(
   const tables = weightTables(config, files);
   checkWeights(files, tables.flat().flatMap((entry) => entry.sources));
   using owned = new DisposableStack();
-  const mapped = options.weights === "stored" ? mapFiles(backend, files, owned) : null;
+  const isAsStored = tables.flat().some((entry) =>
+    !isVector(entry) && isStoredAs(files, entry, dtypeOf(backend, files, entry, options))
+  );
+  const mapped = isAsStored ? mapFiles(backend, files, owned) : null;
   const placements = tables.map((table, index) =>
     table.map((entry): Placement => {
       const key = index === 0 ? entry.key : `${index - 1}.${entry.key}`;
@@ -168,6 +171,10 @@ function dtypeOf(
   return others.every((dtype) => dtype === first) ? first : "f32";
 }
 
+function isStoredAs(files: WeightFiles, entry: WeightEntry, dtype: DType): boolean {
+  return entry.sources.every(({ name }) => storedDType(files, name) === dtype);
+}
+
 function checkQuantizable(folder: string, entry: WeightEntry, dtype: DType): void {
   const width = rowWidth({ dtype, shape: entry.shape });
   if (!isQuantized(dtype) || width % QUANT_BLOCK === 0) return;
@@ -177,7 +184,7 @@ function checkQuantizable(folder: string, entry: WeightEntry, dtype: DType): voi
   );
 }
 
-/** The weight in mapped files; null when it has to be converted or its elements do not lie on their boundaries. */
+/** A matrix in mapped files; null when it is to be converted or its elements do not lie on their boundaries. */
 function viewOf(
   files: WeightFiles,
   mapped: ReadonlyMap<string, Tensor>,
@@ -185,12 +192,13 @@ function viewOf(
   entry: WeightEntry,
   dtype: DType,
 ): Tensor | null {
+  if (isVector(entry) || !isStoredAs(files, entry, dtype)) return null;
   const parts: Tensor[] = [];
   for (const { name, shape } of entry.sources) {
     const { file, tensor } = locate(files, name);
     const bytes = mapped.get(file.path);
     const isAligned = tensor.byteOffset % byteLengthOf(dtype, 1) === 0;
-    if (bytes === undefined || !isAligned || storedDType(files, name) !== dtype) return null;
+    if (bytes === undefined || !isAligned) return null;
     parts.push(carve(bytes, name, { dtype, shape }, tensor.byteOffset));
   }
   return parts.length === 1 ? parts[0] : stackRows(`weights.${key}`, parts);

@@ -8,8 +8,8 @@ import { carve, elementCount, reshape, rows, type Tensor } from "../core/tensor.
 import { type StoredDType, type TensorHeader, writeSafetensors } from "./safetensors.ts";
 import { type LocatedTensor, openWeightFiles, type WeightFiles } from "./weight_files.ts";
 
-/** Bytes per transfer; the host and the device hold one such buffer each. Larger ones are not faster. */
-const CHUNK_BYTES = 16 << 20;
+/** Bytes per transfer; the host and the device hold one such buffer each. Small enough to stay in a core's cache. */
+const CHUNK_BYTES = 2 << 20;
 
 /** A tensor of a file that makes up rows of one of ours. */
 export interface SlotSource {
