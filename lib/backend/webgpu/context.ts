@@ -1,0 +1,229 @@
+// What the twelve family files get: compiling shaders and running them on tensors. Every dispatch that was ever asked for
+// is kept with its bind group, so asking again costs one look-up and no allocation on the device.
+
+import { DeviceError } from "../../core/errors.ts";
+import type { Arena } from "../../core/backend.ts";
+import { byteLength, elementCount, type Tensor } from "../../core/tensor.ts";
+import type { CommandStream, Dispatch } from "./command_stream.ts";
+import type { WebgpuDevice } from "./device.ts";
+import type { GpuMemory } from "./memory.ts";
+
+/** One entry point of a shader, compiled. */
+export interface Kernel {
+  readonly id: number;
+  readonly pipeline: GPUComputePipeline;
+}
+
+/** Entry points by name, each with its override constants. */
+export type KernelSpecs<K extends string> = Readonly<
+  Record<K, { readonly entryPoint: string; readonly constants?: Readonly<Record<string, number>> }>
+>;
+
+/** Words of a uniform slot, and bytes between slots. */
+const SLOT_WORDS = 64;
+const SLOT_BYTES = 4 * SLOT_WORDS;
+const SLOTS_PER_PAGE = 256;
+/** Storage bindings start at multiples of this on every adapter. */
+const BINDING_ALIGNMENT = 256;
+/** More distinct dispatches than any model has; beyond it the cache starts anew. */
+const MAX_CACHED = 1 << 16;
+/** Elements of scratch memory taken at the first need: enough for most models, so that it does not grow later. */
+const MIN_SCRATCH = 1 << 22;
+/** Workgroups in one dimension of a dispatch. */
+export const MAX_GROUPS = 65535;
+
+/** Compiles and runs kernels on one device. */
+export class GpuContext {
+  readonly gpu: WebgpuDevice;
+  readonly memory: GpuMemory;
+  readonly #stream: CommandStream;
+  readonly #cache = new Map<string, Dispatch>();
+  readonly #pages: GPUBuffer[] = [];
+  readonly #words = new Uint32Array(SLOT_WORDS);
+  readonly #floats = new Float32Array(this.#words.buffer);
+  readonly #absent: GPUBuffer;
+  #scratch: Arena<"f32"> | null = null;
+  #nextSlot = 0;
+  #nextKernel = 0;
+
+  constructor(gpu: WebgpuDevice, memory: GpuMemory, stream: CommandStream) {
+    this.gpu = gpu;
+    this.memory = memory;
+    this.#stream = stream;
+    const usage = GPUBufferUsage.STORAGE;
+    this.#absent = gpu.device.createBuffer({ label: "absent tensor", size: SLOT_BYTES, usage });
+  }
+
+  /** Bytes that one binding may span. */
+  get maxBindingBytes(): number {
+    return this.gpu.adapter.limits.maxStorageBufferBindingSize;
+  }
+
+  /**
+   * Compiles entry points of one shader side by side; `sources` are joined. Binding 0 is the uniform of parameters, the
+   * tensors of `run` follow from 1 on.
+   * @throws {DeviceError} with the compiler's message.
+   */
+  async compile<K extends string>(
+    label: string,
+    sources: readonly string[],
+    specs: KernelSpecs<K>,
+  ): Promise<Readonly<Record<K, Kernel>>> {
+    const { device } = this.gpu;
+    const module = device.createShaderModule({ label, code: sources.join("\n") });
+    const kernels: Record<string, Kernel> = {};
+    const entries = Object.entries<KernelSpecs<K>[K]>(specs);
+    await Promise.all(entries.map(async ([key, { entryPoint, constants }]) => {
+      const compute = { module, entryPoint, constants: { ...constants } };
+      try {
+        const pipeline = await device.createComputePipelineAsync({
+          label: `${label} ${key}`,
+          layout: "auto",
+          compute,
+        });
+        kernels[key] = { id: this.#nextKernel++, pipeline };
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        throw new DeviceError(`Cannot compile the webgpu kernel "${label} ${key}": ${reason}`);
+      }
+    }));
+    const named: object = kernels;
+    if (!hasKernels(named, specs)) throw new TypeError(`Cannot compile all kernels of "${label}"`);
+    return named;
+  }
+
+  /**
+   * Enqueues `kernel` on `groups` workgroups. The uniform holds, in this order: for each tensor the index of its first
+   * element in its binding, counted in 32-bit words; then `integers` as u32; then `floats`. Null tensors are bound to a
+   * dummy. Workgroups beyond the limit of x continue in y: a kernel's group is x + y · (number of groups in x).
+   */
+  run(
+    kernel: Kernel,
+    tensors: readonly (Tensor | null)[],
+    integers: readonly number[],
+    floats: readonly number[],
+    groups: number,
+  ): void {
+    if (groups <= 0) return;
+    const key = this.#keyOf(kernel, tensors, integers, floats, groups);
+    let dispatch = this.#cache.get(key);
+    if (dispatch === undefined) {
+      dispatch = this.#prepare(kernel, tensors, integers, floats, groups);
+      this.#cache.set(key, dispatch);
+    }
+    this.#stream.dispatch(dispatch);
+  }
+
+  /**
+   * A flat f32 tensor of at least `count` elements for what one operation passes between its own dispatches; the next
+   * operation may overwrite it.
+   */
+  scratch(count: number): Tensor {
+    if (this.#scratch === null || elementCount(this.#scratch.tensors.f32.shape) < count) {
+      this.#scratch?.[Symbol.dispose]();
+      const shape = [Math.max(count, MIN_SCRATCH)];
+      this.#scratch = this.memory.allocate("webgpu scratch", { f32: { dtype: "f32", shape } });
+    }
+    const { f32 } = this.#scratch.tensors;
+    return { ...f32, shape: [count] };
+  }
+
+  /** Drops every prepared dispatch: buffers are about to be destroyed. Work enqueued before is submitted first. */
+  forget(): void {
+    this.#stream.flush();
+    this.#stream.forget();
+    this.#cache.clear();
+    this.#nextSlot = 0;
+  }
+
+  /** Frees the buffers of parameters. */
+  destroy(): void {
+    this.forget();
+    for (const page of this.#pages) page.destroy();
+    this.#absent.destroy();
+  }
+
+  #keyOf(
+    kernel: Kernel,
+    tensors: readonly (Tensor | null)[],
+    integers: readonly number[],
+    floats: readonly number[],
+    groups: number,
+  ): string {
+    let key = `${kernel.id}x${groups}`;
+    for (const tensor of tensors) {
+      if (tensor === null) key += "|-";
+      else {
+        const { id } = this.memory.place("compute with", tensor);
+        key += `|${id}+${tensor.byteOffset}:${byteLength(tensor)}`;
+      }
+    }
+    for (const value of integers) key += `,${value}`;
+    for (const value of floats) key += `;${value}`;
+    return key;
+  }
+
+  #prepare(
+    kernel: Kernel,
+    tensors: readonly (Tensor | null)[],
+    integers: readonly number[],
+    floats: readonly number[],
+    groups: number,
+  ): Dispatch {
+    if (this.#cache.size >= MAX_CACHED) this.forget();
+    let word = 0;
+    const entries: GPUBindGroupEntry[] = [];
+    this.#words.fill(0);
+    tensors.forEach((tensor, index) => {
+      const { buffer, offset, size, start } = this.#bind(tensor);
+      this.#words[word++] = start;
+      entries.push({ binding: index + 1, resource: { buffer, offset, size } });
+    });
+    for (const value of integers) this.#words[word++] = value;
+    for (const value of floats) this.#floats[word++] = value;
+    entries.push({ binding: 0, resource: this.#writeSlot() });
+    const layout = kernel.pipeline.getBindGroupLayout(0);
+    const group = this.gpu.device.createBindGroup({ layout, entries });
+    const x = Math.min(groups, MAX_GROUPS);
+    return { pipeline: kernel.pipeline, group, x, y: Math.ceil(groups / MAX_GROUPS) };
+  }
+
+  #bind(tensor: Tensor | null) {
+    if (tensor === null) {
+      return { buffer: this.#absent, offset: 0, size: SLOT_BYTES, start: 0 };
+    }
+    const { buffer } = this.memory.place("compute with", tensor);
+    const offset = Math.floor(tensor.byteOffset / BINDING_ALIGNMENT) * BINDING_ALIGNMENT;
+    const bytes = tensor.byteOffset - offset + byteLength(tensor);
+    const size = Math.max(4, Math.ceil(bytes / 4) * 4);
+    if (size > this.maxBindingBytes || tensor.byteOffset % 4 !== 0) {
+      throw new DeviceError(
+        `Cannot bind "${tensor.name}" on webgpu: ${size} bytes from byte ${tensor.byteOffset} on; ` +
+          `${this.gpu.adapter.description} takes ${this.maxBindingBytes} at whole words`,
+      );
+    }
+    return { buffer, offset, size, start: (tensor.byteOffset - offset) / 4 };
+  }
+
+  #writeSlot(): GPUBufferBinding {
+    const { device } = this.gpu;
+    const slot = this.#nextSlot++;
+    const page = Math.floor(slot / SLOTS_PER_PAGE);
+    const usage = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
+    this.#pages[page] ??= device.createBuffer({
+      label: "parameters",
+      size: SLOTS_PER_PAGE * SLOT_BYTES,
+      usage,
+    });
+    const buffer = this.#pages[page], offset = slot % SLOTS_PER_PAGE * SLOT_BYTES;
+    device.queue.writeBuffer(buffer, offset, this.#words);
+    return { buffer, offset, size: SLOT_BYTES };
+  }
+}
+
+function hasKernels<K extends string>(
+  kernels: object,
+  specs: KernelSpecs<K>,
+): kernels is Readonly<Record<K, Kernel>> {
+  return Object.keys(specs).every((key) => key in kernels);
+}

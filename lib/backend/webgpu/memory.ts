@@ -1,0 +1,239 @@
+// Arenas of the WebGPU backend: a buffer per tensor, because one dispatch may not read and write the same buffer through
+// two bindings. Nothing is mapped: weights come through `write`.
+
+import type { Allocation, Arena, Memory } from "../../core/backend.ts";
+import { DeviceError } from "../../core/errors.ts";
+import {
+  byteLength,
+  type DeviceBuffer,
+  elementCount,
+  hasTensors,
+  type Tensor,
+  type TensorSpec,
+} from "../../core/tensor.ts";
+import type { CommandStream } from "./command_stream.ts";
+import type { WebgpuDevice } from "./device.ts";
+
+/** The memory of one tensor. Dead once its arena is disposed. */
+export class GpuBuffer implements DeviceBuffer {
+  readonly owner: GpuMemory;
+  readonly buffer: GPUBuffer;
+  readonly byteLength: number;
+  /** Names the buffer in cache keys. */
+  readonly id: number;
+  isLive = true;
+
+  constructor(owner: GpuMemory, buffer: GPUBuffer, byteLength: number, id: number) {
+    this.owner = owner;
+    this.buffer = buffer;
+    this.byteLength = byteLength;
+    this.id = id;
+  }
+}
+
+/** Copies go in steps of this many bytes, and so do buffer sizes. */
+const WORD = 4;
+
+function wholeWords(bytes: number): number {
+  return Math.max(WORD, Math.ceil(bytes / WORD) * WORD);
+}
+
+/** The bytes of a view, filled up to whole words; copied only where they are not whole or are shared. */
+function inWholeWords(source: ArrayBufferView): Uint8Array<ArrayBuffer> {
+  const { buffer, byteOffset, byteLength } = source;
+  if (buffer instanceof ArrayBuffer && byteLength % WORD === 0) {
+    return new Uint8Array(buffer, byteOffset, byteLength);
+  }
+  const words = new Uint8Array(wholeWords(byteLength));
+  words.set(new Uint8Array(buffer, byteOffset, byteLength));
+  return words;
+}
+
+interface LiveArena {
+  readonly line: Allocation;
+  readonly buffers: readonly GpuBuffer[];
+}
+
+/** The memory half of the backend. `onDispose` is called before buffers are destroyed. */
+export class GpuMemory implements Omit<Memory, "fill">, Disposable {
+  readonly #gpu: WebgpuDevice;
+  readonly #stream: CommandStream;
+  readonly #onDispose: () => void;
+  readonly #live = new Set<LiveArena>();
+  readonly #staging = new Map<number, GPUBuffer[]>();
+  #allocatedBytes = 0;
+  #nextId = 1;
+
+  constructor(gpu: WebgpuDevice, stream: CommandStream, onDispose: () => void) {
+    this.#gpu = gpu;
+    this.#stream = stream;
+    this.#onDispose = onDispose;
+  }
+
+  get allocatedBytes(): number {
+    return this.#allocatedBytes;
+  }
+
+  allocations(): readonly Allocation[] {
+    return Array.from(this.#live, (arena) => arena.line);
+  }
+
+  allocate<K extends string>(label: string, specs: Readonly<Record<K, TensorSpec>>): Arena<K> {
+    const { device, adapter } = this.#gpu;
+    const tensors: Record<string, Tensor> = {};
+    const buffers: GpuBuffer[] = [];
+    for (const [key, spec] of Object.entries<TensorSpec>(specs)) {
+      checkSpec(`${label}.${key}`, spec, adapter.limits.maxBufferSize, adapter.description);
+    }
+    device.pushErrorScope("out-of-memory");
+    for (const [key, { dtype, shape }] of Object.entries<TensorSpec>(specs)) {
+      const name = `${label}.${key}`;
+      const size = wholeWords(byteLength({ dtype, shape }));
+      const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+      const raw = device.createBuffer({ label: name, size, usage });
+      const buffer = new GpuBuffer(this, raw, size, this.#nextId++);
+      buffers.push(buffer);
+      tensors[key] = { name, dtype, shape, buffer, byteOffset: 0, parts: null };
+    }
+    const size = buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0);
+    const inUse = this.#allocatedBytes;
+    device.popErrorScope().then((error) => {
+      if (error === null) return;
+      const reason = `${size} bytes were asked for, ${inUse} bytes are in use`;
+      this.#gpu.fail(`allocate "${label}"`, `${reason}; ${error.message}`);
+    });
+    const named: object = tensors;
+    if (!hasTensors(named, specs)) throw new TypeError(`Cannot name the tensors of "${label}"`);
+    const arena = { line: { label, byteLength: size }, buffers };
+    this.#live.add(arena);
+    this.#allocatedBytes += size;
+    return { tensors: named, byteLength: size, [Symbol.dispose]: () => this.#free(arena) };
+  }
+
+  map(): null {
+    return null;
+  }
+
+  write(dst: Tensor, source: ArrayBufferView): void {
+    const size = byteLength(dst);
+    if (source.byteLength !== size) {
+      throw new RangeError(
+        `Cannot write "${dst.name}": got ${source.byteLength} bytes, expected ${size}`,
+      );
+    }
+    const { buffer } = this.place("write", dst);
+    this.#stream.refuseInReplay("write");
+    this.#stream.flush();
+    this.#checkWords("write", dst, size);
+    if (size === 0) return;
+    this.#gpu.device.queue.writeBuffer(buffer, dst.byteOffset, inWholeWords(source));
+  }
+
+  async read(source: Tensor): Promise<ArrayBuffer> {
+    const { buffer } = this.place("read", source);
+    const size = byteLength(source);
+    if (size === 0) return new ArrayBuffer(0);
+    this.#checkWords("read", source, size);
+    const staged = this.#takeStaging(wholeWords(size));
+    this.#stream.copy(buffer, source.byteOffset, staged, 0, wholeWords(size));
+    this.#stream.flush();
+    try {
+      await staged.mapAsync(GPUMapMode.READ, 0, wholeWords(size));
+    } catch (error) {
+      this.#gpu.check();
+      throw error;
+    }
+    const copy = staged.getMappedRange(0, wholeWords(size)).slice(0, size);
+    staged.unmap();
+    this.#staging.get(staged.size)?.push(staged);
+    this.#gpu.check();
+    return copy;
+  }
+
+  copy(dst: Tensor, source: Tensor): void {
+    const to = this.place("copy", dst), from = this.place("copy", source);
+    const size = byteLength(dst);
+    if (byteLength(source) !== size) {
+      throw new RangeError(
+        `Cannot copy "${source.name}" of ${byteLength(source)} bytes over "${dst.name}" of ${size}`,
+      );
+    }
+    const isApart = dst.byteOffset + size <= source.byteOffset ||
+      source.byteOffset + size <= dst.byteOffset;
+    if (to === from && !isApart) {
+      throw new RangeError(`Cannot copy "${source.name}" over "${dst.name}": they overlap`);
+    }
+    if (size === 0) return;
+    this.#checkWords("copy", dst, size);
+    this.#checkWords("copy", source, size);
+    const words = wholeWords(size);
+    this.#stream.copy(from.buffer, source.byteOffset, to.buffer, dst.byteOffset, words);
+  }
+
+  /**
+   * The buffer behind a tensor.
+   * @throws {DeviceError} when it belongs to another backend or to a disposed arena.
+   */
+  place(verb: string, tensor: Tensor): GpuBuffer {
+    const { buffer } = tensor;
+    if (!(buffer instanceof GpuBuffer) || buffer.owner !== this) {
+      throw new DeviceError(`Cannot ${verb} "${tensor.name}": it belongs to another backend`);
+    }
+    if (!buffer.isLive) {
+      throw new DeviceError(`Cannot ${verb} "${tensor.name}": its arena has been disposed`);
+    }
+    return buffer;
+  }
+
+  [Symbol.dispose](): void {
+    for (const arena of [...this.#live]) this.#free(arena);
+    for (const list of this.#staging.values()) for (const buffer of list) buffer.destroy();
+    this.#staging.clear();
+  }
+
+  #free(arena: LiveArena): void {
+    if (!this.#live.delete(arena)) return;
+    this.#onDispose();
+    for (const buffer of arena.buffers) {
+      buffer.isLive = false;
+      buffer.buffer.destroy();
+    }
+    this.#allocatedBytes -= arena.line.byteLength;
+  }
+
+  #takeStaging(size: number): GPUBuffer {
+    const pool = this.#staging.get(size) ?? [];
+    this.#staging.set(size, pool);
+    const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+    return pool.pop() ?? this.#gpu.device.createBuffer({ label: "read back", size, usage });
+  }
+
+  // The API moves whole words. The last word of a whole buffer is padding, that of a view is its neighbour's.
+  #checkWords(verb: string, tensor: Tensor, size: number): void {
+    const isTail = tensor.byteOffset + wholeWords(size) === this.place(verb, tensor).byteLength;
+    if (tensor.byteOffset % WORD === 0 && (size % WORD === 0 || isTail)) return;
+    throw new DeviceError(
+      `Cannot ${verb} "${tensor.name}": ${size} bytes at byte ${tensor.byteOffset} are not whole words`,
+    );
+  }
+}
+
+function checkSpec(name: string, spec: TensorSpec, maxBytes: number, adapter: string): void {
+  if (!spec.shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0)) {
+    throw new RangeError(`Cannot allocate "${name}": [${spec.shape}] is no shape`);
+  }
+  const count = elementCount(spec.shape), bytes = wholeWords(byteLength(spec));
+  if (count > 2 ** 31 - 1) {
+    throw new RangeError(
+      `Cannot allocate "${name}" of shape [${spec.shape}]: ${count} elements, at most ${
+        2 ** 31 - 1
+      }`,
+    );
+  }
+  if (bytes > maxBytes) {
+    throw new DeviceError(
+      `Cannot allocate "${name}" on webgpu: asked for ${bytes} bytes, ${adapter} has buffers of at ` +
+        `most ${maxBytes}`,
+    );
+  }
+}

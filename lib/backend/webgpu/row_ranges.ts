@@ -1,0 +1,31 @@
+// Cutting tensors by rows so that each piece fits into one binding: 128 MiB on adapters that promise no more than the
+// WebGPU default, and the embedding of TinyLlama has 250.
+
+import { elementCount, reshape, rows, type Tensor } from "../../core/tensor.ts";
+import type { GpuContext } from "./context.ts";
+
+/**
+ * [first, end) pairs that cover `count` rows of at most `rowBytes` bytes each; one pair where everything fits. Ranges start
+ * at multiples of 64 rows, so that pieces of any row size are aligned.
+ */
+export function rowRanges(
+  gpu: GpuContext,
+  count: number,
+  rowBytes: number,
+): readonly (readonly [number, number])[] {
+  // A binding starts up to 256 bytes before its tensor.
+  const limit = gpu.maxBindingBytes - 256;
+  const fitting = Math.floor(limit / rowBytes);
+  const step = Math.max(1, fitting - (count <= fitting ? 0 : fitting % 64));
+  const ranges: (readonly [number, number])[] = [];
+  for (let first = 0; first < count; first += step) {
+    ranges.push([first, Math.min(first + step, count)]);
+  }
+  return ranges;
+}
+
+/** Rows [first, end) of a tensor seen as `count` rows of any width; the tensor itself when that is all of it. */
+export function rowsOf(tensor: Tensor, count: number, first: number, end: number): Tensor {
+  if (first === 0 && end === count) return tensor;
+  return rows(reshape(tensor, [count, elementCount(tensor.shape) / count]), first, end);
+}
