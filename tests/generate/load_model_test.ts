@@ -9,13 +9,12 @@ import type { DType } from "../../lib/core/dtype.ts";
 import { FormatError, UsageError } from "../../lib/core/errors.ts";
 import { elementCount, rows, type Tensor } from "../../lib/core/tensor.ts";
 import { loadModel } from "../../lib/generate/load_model.ts";
+import { computeLogits } from "../../lib/generate/logits.ts";
 import { saveWeights, type WeightSlot } from "../../lib/io/hf_weights.ts";
-import { inferencePlan } from "../../lib/model/activations.ts";
 import { type ModelConfig, toHfConfig } from "../../lib/model/config.ts";
-import { forward, type Model } from "../../lib/model/forward.ts";
-import { headLogits } from "../../lib/model/head.ts";
+import type { Model } from "../../lib/model/forward.ts";
 import { initializeWeights } from "../../lib/model/init.ts";
-import { allocateParameters, type ParameterSet } from "../../lib/model/weights.ts";
+import { allocateParameters, type ParameterSet, residentWeights } from "../../lib/model/weights.ts";
 import { weightSlots } from "../../lib/train/snapshot.ts";
 import { inTempFolder } from "../io/safetensors_bytes.ts";
 
@@ -70,32 +69,12 @@ function writeConfig(folder: string, config: object): void {
   Deno.writeTextFileSync(join(folder, "config.json"), JSON.stringify(config));
 }
 
-/** Logits (T, V) of a few tokens. */
-async function logitsOf(model: Model): Promise<Float32Array> {
-  const { backend, config } = model;
-  const ids = Int32Array.of(1, 5, 90, 33, 8, 2, 64), T = ids.length;
-  using plan = inferencePlan(backend, config, T, T);
-  using arena = backend.allocate("batch", {
-    tokens: { dtype: "i32", shape: [1, T] },
-    logits: { dtype: "f32", shape: [T, config.vocabSize] },
-  });
-  const { tokens, logits } = arena.tensors;
-  const acts = plan.at(1, T);
-  backend.write(tokens, ids);
-  backend.write(acts.positions, ids.map((_, i) => i));
-  forward(model, tokens, acts, null);
-  headLogits(model, logits, acts.hidden);
-  return new Float32Array(await backend.read(logits));
+function logitsOf(model: Model): Promise<Float32Array> {
+  return computeLogits(model, Int32Array.of(1, 5, 90, 33, 8, 2, 64));
 }
 
 function modelOf(backend: Backend, set: ParameterSet, config = CONFIG): Model {
-  const weights = {
-    root: set.root,
-    prefetch: () => {},
-    acquire: (layer: number) => set.blocks[layer],
-    release: () => {},
-  };
-  return { config, backend, weights };
+  return { config, backend, weights: residentWeights(set) };
 }
 
 /** Largest difference, relative to the largest value. */
