@@ -3,13 +3,11 @@
 
 import { Command, Option } from "commander";
 import type { Allocation } from "../core/backend.ts";
-import { openBackend } from "../backend/open.ts";
 import { type LoadedConfig, loadRunConfig, type RunConfig } from "../train/config.ts";
 import type { StepMetrics, ValidationMetrics } from "../train/metrics.ts";
 import { planRun, type RunPlan } from "../train/plan.ts";
-import { pretrain, type PretrainHooks, type PretrainOutcome } from "../train/pretrain.ts";
-import { chooseStart } from "../train/run_folder.ts";
-import { openRunData } from "../train/run_data.ts";
+import type { PretrainHooks, PretrainOutcome } from "../train/pretrain.ts";
+import { train } from "../train/train.ts";
 import { type Override, parseOverride } from "../train/yaml_file.ts";
 import { openProgress, type Progress } from "./progress.ts";
 
@@ -91,30 +89,17 @@ export async function runPretraining(
   choice: { readonly resume: boolean; readonly force: boolean },
   isJson: boolean,
 ): Promise<PretrainOutcome> {
-  const { config } = run;
-  const start = chooseStart(config.output, choice);
-  const { data, saveTokenizer } = await openRunData(config);
-  const plan = planRun(config);
-  using backend = await openBackend({
-    device: config.device,
-    threads: config.threads,
-    matmul: config.precision,
-    memoryBytes: plan.memory.reduce((sum, line) => sum + line.byteLength, 0),
-  });
-  if (!isJson) console.log(startText(run, plan, backend.info.name));
   using progress = openProgress();
   using stop = stopOnSignals(() =>
     progress.line("stopping after this step; again to stop at once")
   );
-  const hooks = isJson ? jsonHooks() : screenHooks(config, progress);
-  return await pretrain({
-    run,
-    backend,
-    data,
-    saveTokenizer,
-    start,
+  return await train(run, {
+    ...choice,
     signal: stop.signal,
-    hooks,
+    onOpen: (device, plan) => {
+      if (!isJson) console.log(startText(run, plan, device));
+    },
+    hooks: isJson ? jsonHooks() : screenHooks(run.config, progress),
   });
 }
 

@@ -25,8 +25,8 @@ export interface DrawnTokens {
   readonly logProbs: Float32Array;
 }
 
-// Rows of a prompt that pass through the model at once: enough for matrix products at full speed.
-const PREFILL_ROWS = 256;
+// Rows of a prompt that pass through the model at once: with 256 a prompt of 1024 tokens takes a fifth longer (1.1B, CPU).
+const PREFILL_ROWS = 512;
 
 // Some devices want views to begin at multiples of 256 bytes.
 const VIEW_ALIGNMENT = 256;

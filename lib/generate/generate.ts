@@ -111,6 +111,10 @@ export async function* generate(
 
 /**
  * Continues prompts and returns when all are finished, in their order. Options as for {@linkcode generate}.
+ *
+ * ```ts
+ * const [{ text, finishReason }] = await complete(model, ["Q: 2 + 2\nA:"], { stop: ["\n"], temperature: 0 });
+ * ```
  * @throws {UsageError} as `generate` does.
  * @throws the reason of `signal` when it aborted.
  */

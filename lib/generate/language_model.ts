@@ -8,7 +8,6 @@ import { FormatError } from "../core/errors.ts";
 import { readJson } from "../io/json_file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { parameterCount } from "../model/weights.ts";
-import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { loadTokenizer } from "../tokenizer/tokenizer_folder.ts";
 import { DEFAULT_BATCH_SIZE, type TextModel } from "./generate.ts";
 import { type LoadedModel, loadModel, readModelConfig, type WeightChoice } from "./load_model.ts";
@@ -29,9 +28,10 @@ export interface LanguageModelOptions {
 
 /** A model with its tokenizer and its device. Disposing closes all of it. */
 export interface LanguageModel extends TextModel, Disposable {
+  /** The device; `info.name` says which one was chosen. */
   readonly backend: Backend;
+  /** The weights: their type, size, and whether they are views of the files. */
   readonly loaded: LoadedModel;
-  readonly tokenizer: Tokenizer;
 }
 
 /**

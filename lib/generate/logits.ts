@@ -8,6 +8,10 @@ import { headLogits } from "../model/head.ts";
 /**
  * Logits for the token after each of `ids`, row by row (T, V), or after the last one only (1, V). Allocates for the call
  * and frees; the logits of all positions never lie on the device together.
+ *
+ * ```ts
+ * const logits = await computeLogits(model.model, model.tokenizer.encode("2 + 2 =", { addBos: true }), "last");
+ * ```
  * @throws {RangeError} for no ids, more than the context holds, or ids the model does not have.
  */
 export async function computeLogits(

@@ -30,7 +30,7 @@ function assertClose(actual: readonly number[], expected: readonly number[], tol
 
 Deno.test("greedy decoding with the cache is the argmax of the full forward pass", async () => {
   using small = await openSmall();
-  for (const length of [1, 9, 300]) {
+  for (const length of [1, 9, 600]) {
     const prompt = promptOf(length, length);
     const [drawn] = await draw(small.model, [prompt], { maxTokens: 8 });
     const expected = await greedyWithoutCache(small.model, prompt, 8);
@@ -56,7 +56,7 @@ Deno.test("log-probabilities are those of the full forward pass, not of the draw
 
 Deno.test("different prompts in a batch get what each gets alone", async () => {
   using small = await openSmall();
-  const lengths = [5, 1, 17, 30, 2, 9, 260];
+  const lengths = [5, 1, 17, 30, 2, 9, 560];
   const prompts = lengths.map((length, index) => promptOf(index, length));
   for (const sampling of [GREEDY, HOT, { ...HOT, repetitionPenalty: 1.3, topK: 20 }]) {
     const alone: Drawn[] = [];
