@@ -1,5 +1,5 @@
-// The safetensors format: eight bytes of header length, a JSON header, the tensors' bytes without a gap. Knows nothing of
-// models. A file may come from anywhere: no size in it is trusted. https://github.com/huggingface/safetensors
+// The safetensors format: eight bytes of header length, a JSON header, the tensors' bytes without a gap. Knows nothing
+// of models. A file may come from anywhere: no size in it is trusted. https://github.com/huggingface/safetensors
 
 import { FormatError } from "../core/errors.ts";
 import { elementCount } from "../core/tensor.ts";
@@ -36,7 +36,7 @@ export interface TensorHeader {
 
 /** A tensor of a file. */
 export interface StoredTensor extends TensorHeader {
-  /** From the start of the file; a multiple of nothing. */
+  /** From the start of the file, on no boundary in particular. */
   readonly byteOffset: number;
   readonly byteLength: number;
 }
@@ -58,7 +58,6 @@ export class SafetensorsFile implements Disposable {
   readonly path: string;
   /** By name, in the order of their bytes. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
-  readonly metadata: ReadonlyMap<string, string>;
   readonly #file: Deno.FsFile;
 
   /**
@@ -69,9 +68,7 @@ export class SafetensorsFile implements Disposable {
     this.path = path;
     this.#file = openFile(path);
     try {
-      const header = readHeader(this.#file, path);
-      this.tensors = header.tensors;
-      this.metadata = header.metadata;
+      this.tensors = readHeader(this.#file, path);
     } catch (error) {
       this.#file.close();
       throw error;
@@ -168,12 +165,7 @@ function readExactly(file: Deno.FsFile, path: string, position: number, into: Ui
   }
 }
 
-interface Header {
-  readonly tensors: ReadonlyMap<string, StoredTensor>;
-  readonly metadata: ReadonlyMap<string, string>;
-}
-
-function readHeader(file: Deno.FsFile, path: string): Header {
+function readHeader(file: Deno.FsFile, path: string): ReadonlyMap<string, StoredTensor> {
   const fail = (problem: string): never => {
     throw new FormatError(`Cannot read "${path}": ${problem}`);
   };
@@ -203,12 +195,11 @@ function parseHeader(
   bytes: Uint8Array,
   dataLength: number,
   fail: (problem: string) => never,
-): Header {
+): ReadonlyMap<string, StoredTensor> {
   const start = LENGTH_BYTES + bytes.length;
   const tensors: StoredTensor[] = [];
-  let metadata: ReadonlyMap<string, string> = new Map();
   for (const [name, value] of Object.entries(parseJson(bytes, fail))) {
-    if (name === METADATA) metadata = parseMetadata(value, fail);
+    if (name === METADATA) checkMetadata(value, fail);
     else tensors.push(parseTensor(name, value, start, fail));
   }
   tensors.sort((a, b) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
@@ -228,7 +219,7 @@ function parseHeader(
         (end - start > dataLength ? "; it is cut off" : ""),
     );
   }
-  return { tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])), metadata };
+  return new Map(tensors.map((tensor) => [tensor.name, tensor]));
 }
 
 function parseJson(bytes: Uint8Array, fail: (problem: string) => never): object {
@@ -250,19 +241,12 @@ function parseJson(bytes: Uint8Array, fail: (problem: string) => never): object 
   return typeof value === "object" && value !== null ? value : fail("its header is no object");
 }
 
-function parseMetadata(
-  value: unknown,
-  fail: (problem: string) => never,
-): ReadonlyMap<string, string> {
+function checkMetadata(value: unknown, fail: (problem: string) => never): void {
   if (!isObject(value)) return fail(`${METADATA} is ${quote(value)}, expected an object`);
-  const metadata = new Map<string, string>();
   for (const [key, text] of Object.entries(value)) {
-    if (typeof text !== "string") {
-      return fail(`${METADATA} has ${quote(text)} under ${quote(key)}, expected a text`);
-    }
-    metadata.set(key, text);
+    if (typeof text === "string") continue;
+    fail(`${METADATA} has ${quote(text)} under ${quote(key)}, expected a text`);
   }
-  return metadata;
 }
 
 function parseTensor(
@@ -317,7 +301,7 @@ function quote(value: unknown): string {
   return typeof value === "object" && value !== null ? "an object" : String(value);
 }
 
-/** The first name that an object in valid JSON text has twice, where JSON.parse keeps the last; null when there is none. */
+/** The first name that an object in valid JSON text has twice, where JSON.parse keeps the last; else null. */
 function duplicateName(json: string): string | null {
   const scopes: Set<string>[] = [];
   for (let at = 0; at < json.length; at++) {

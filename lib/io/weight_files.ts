@@ -24,8 +24,8 @@ export interface WeightFiles extends Disposable {
 }
 
 /**
- * Opens a safetensors file, or what a model folder has: model.safetensors, else the shards its index lists. Reads headers
- * only.
+ * Opens a safetensors file, or what a model folder has: model.safetensors, else the shards its index lists. Reads
+ * headers only.
  * @throws {FormatError} when there are no such weights, saying what is there instead, or when a file is damaged.
  */
 export function openWeightFiles(path: string): WeightFiles {
@@ -91,8 +91,9 @@ function readIndex(path: string): ReadonlyMap<string, string> {
   const shardOf = new Map<string, string>();
   for (const [name, shard] of Object.entries(map)) {
     if (typeof shard !== "string" || !/^[^/\\\0]+\.safetensors$/.test(shard)) {
+      const found = typeof shard === "string" ? JSON.stringify(shard) : "no text";
       throw new FormatError(
-        `Cannot read "${path}": the file of tensor "${name}" is ${JSON.stringify(shard)}, ` +
+        `Cannot read "${path}": the file of tensor "${name}" is ${found}, ` +
           "expected the name of a .safetensors file beside it",
       );
     }
