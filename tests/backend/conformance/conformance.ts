@@ -1,0 +1,25 @@
+// Runs the cases of one family on every device.
+
+import type { Precision } from "../../../lib/core/backend.ts";
+import { DEVICES, OLDER_NATIVE_BUILDS, onDevices } from "../devices.ts";
+import type { OpCase } from "./op_case.ts";
+
+/** Registers `family on DEVICE` for every device, one step a case. Cases are made once for
+ * each precision. */
+export function conformance(
+  family: string,
+  cases: (precision: Precision) => readonly OpCase[],
+): void {
+  const made = new Map<string, readonly OpCase[]>();
+  const casesFor = (precision: Precision) => {
+    const key = JSON.stringify(precision);
+    const known = made.get(key) ?? cases(precision);
+    made.set(key, known);
+    return known;
+  };
+  onDevices(family, [...DEVICES, ...OLDER_NATIVE_BUILDS], async (backends, t) => {
+    for (const one of casesFor(backends[0].precision)) {
+      await t.step(one.name, () => one.check(backends));
+    }
+  });
+}
