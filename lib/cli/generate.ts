@@ -2,6 +2,7 @@
 // `tinyllama generate`: continues prompts with a trained model, as streaming text or as JSON lines.
 
 import { Command, Option } from "commander";
+import { DEVICE_NAMES } from "../backend/open.ts";
 import { UsageError } from "../core/errors.ts";
 import {
   type Completion,
@@ -28,7 +29,7 @@ interface Flags {
   readonly topP: string;
   readonly minP: string;
   readonly repetitionPenalty: string;
-  readonly stop: readonly string[];
+  readonly stop?: readonly string[];
   readonly seed?: string;
   readonly bos?: boolean;
   readonly special?: true;
@@ -45,7 +46,7 @@ interface Flags {
 const EXAMPLES = `
 Examples:
   tinyllama generate "Once upon a time" --model runs/demo
-  tinyllama generate "def fib(n):" --model TinyLlama-1.1B --temperature 0 --stop "\\ndef"
+  tinyllama generate "def fib(n):" --model TinyLlama-1.1B --temperature 0 --stop $'\\n\\n'
   echo "Once upon a time" | tinyllama generate --model runs/demo --seed 7
   tinyllama generate --model runs/demo --input prompts.jsonl --json > completions.jsonl
 
@@ -70,8 +71,8 @@ export function generateCommand(): Command {
     .option("--top-p <share>", "draw among those that reach this probability", shown.topP)
     .option("--min-p <share>", "drop those below this share of the likeliest", shown.minP)
     .option("--repetition-penalty <value>", "1 is off", shown.repetitionPenalty)
-    .option("--stop <text>", "end before this text; may be repeated", collect, [])
-    .option("--seed <number>", "draw the same text again (random)")
+    .option("--stop <text>", "end before this text; may be repeated", collect)
+    .option("--seed <number>", "the same seed draws the same text (default: random)")
     .option("--bos", "begin the prompt with the BOS token (as tokenizer_config.json says)")
     .option("--no-bos", "begin the prompt without the BOS token")
     .option("--special", "recognise control tokens such as </s> in the prompt")
@@ -82,15 +83,15 @@ export function generateCommand(): Command {
       new Option("--precision <name>", "what matrix products round to")
         .choices(["f32", "bf16", "auto"]).default("auto"),
     )
-    .option("--device <name>", "auto, cpu, cpu:native, cpu:wasm or cpu:wasm64", "auto")
-    .option("--threads <count>", "CPU threads (all)")
+    .option("--device <name>", DEVICE_NAMES.join(", "), "auto")
+    .option("--threads <count>", "CPU threads (default: all)")
     .option("--json", "one JSON line for each prompt: text, tokens with log-probabilities, timings")
-    .option("-v, --verbose", "seed and speed on stderr even when that is no terminal")
+    .option("-v, --verbose", "device, speed and seed on stderr even when that is no terminal")
     .addHelpText("after", EXAMPLES)
     .action(run);
 }
 
-function collect(text: string, before: readonly string[]): readonly string[] {
+function collect(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];
 }
 

@@ -12,7 +12,7 @@ export interface Prompt {
 /**
  * The prompts of a command line. Of standard input one line break at the end is not part of the prompt, as `echo` adds
  * it. Without an argument on a terminal the prompt is empty: the model begins a text of its own.
- * @throws {UsageError} when an argument and a file are both given.
+ * @throws {UsageError} when an argument and a file are both given, or the file is not there.
  * @throws {FormatError} when a line of the file is no prompt, with its number.
  */
 export async function readPrompts(
@@ -20,13 +20,22 @@ export async function readPrompts(
   input: string | undefined,
 ): Promise<Prompt[]> {
   if (input !== undefined) {
-    if (argument === undefined) return parsePrompts(await Deno.readTextFile(input), input);
+    if (argument === undefined) return parsePrompts(await readFile(input), input);
     throw new UsageError(`Cannot take prompts both from the argument and from "${input}"`);
   }
   const isPiped = argument === "-" || (argument === undefined && !Deno.stdin.isTerminal());
   if (!isPiped) return [{ text: argument ?? "" }];
   const text = await new Response(Deno.stdin.readable).text();
   return [{ text: text.replace(/\r?\n$/, "") }];
+}
+
+async function readFile(path: string): Promise<string> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new UsageError(`Cannot read prompts from "${path}": there is no such file`);
+  }
 }
 
 /**

@@ -66,7 +66,6 @@ export async function* decode<S extends Sequence>(
     }
   } finally {
     await Promise.all(inFlight.map((pending) => pending.drawn));
-    batch.clear();
   }
 }
 
@@ -157,10 +156,5 @@ class Batch<S extends Sequence> {
       this.#free(entry);
     }
     return { sequence, id, logProb: drawn.logProbs[slot], end };
-  }
-
-  /** Frees all slots. */
-  clear(): void {
-    for (const entry of this.#running) if (entry !== null) this.#free(entry);
   }
 }

@@ -132,6 +132,7 @@ Deno.test("mistakes are usage errors that say what was expected", async () => {
     await refuses([...real, "--threads", "0"], /Cannot use 0 threads/);
     await refuses([...real, "--device", "gpu"], /Cannot use device "gpu"/);
     await refuses([...real, "--input", "x.jsonl"], /both from the argument and from "x.jsonl"/);
+    await refuses(["--model", folder, "--input", "x.jsonl"], /"x.jsonl": there is no such file/);
     await refuses(
       ["word ".repeat(64).trim(), "--model", folder],
       /prompt of 64 tokens: the model's context is 64 tokens/,

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { decode } from "../../lib/generate/decode.ts";
+import type { Backend } from "../../lib/core/backend.ts";
 import { Engine } from "../../lib/generate/engine.ts";
 import { DEFAULT_SAMPLING } from "../../lib/generate/sampling.ts";
 import {
@@ -104,6 +105,28 @@ Deno.test("enqueueing ahead on an asynchronous device changes nothing", async ()
     new Set(expected.map(({ end }) => end)),
     new Set(["sequence", "length", "context"]),
   );
+});
+
+Deno.test("no step leaves the context, whether it is enqueued ahead or its slot is idle", async () => {
+  using small = await openSmall();
+  const { backend } = small;
+  for (const isAsynchronous of [false, true]) {
+    const positions: Promise<ArrayBuffer>[] = [];
+    const watched: Backend = {
+      ...backend,
+      info: { ...backend.info, isAsynchronous },
+      kvCacheAppend(keys, values, qkv, at) {
+        positions.push(backend.read(at));
+        backend.kvCacheAppend(keys, values, qkv, at);
+      },
+    };
+    const prompts = [30, 3, 28, 2, 31].map((length, index) => promptOf(index, length));
+    const settings = { contextLength: 32, maxTokens: 100, batchSize: 3 };
+    await draw({ ...small.model, backend: watched }, prompts, settings);
+    const all = (await Promise.all(positions)).flatMap((bytes) => [...new Int32Array(bytes)]);
+    assert.equal(Math.max(...all), 30); // the last token drawn would stand at 31 and is not fed
+    assert.equal(Math.min(...all), 0);
+  }
 });
 
 Deno.test("the context ends a sequence; one with room goes on", async () => {

@@ -37,6 +37,18 @@ Deno.test("pieces together are the text, which is the decoded tokens", async () 
   assert.notEqual(text, "");
 });
 
+Deno.test("text after an empty prompt begins without the space of its first piece", async () => {
+  using model = await openText();
+  const { pieces } = model.tokenizer.vocabulary;
+  let spaced = 0;
+  for (let seed = 0; seed < 20; seed++) {
+    const [{ text, tokens }] = await complete(model, [""], { seed, maxTokens: 2, topP: 1 });
+    if (pieces[tokens[0].id].startsWith("▁")) spaced++;
+    assert.equal(text, model.tokenizer.decode(tokens.map(({ id }) => id)));
+  }
+  assert.ok(spaced > 0);
+});
+
 Deno.test("BOS as the vocabulary says, or as asked for; an empty prompt begins a document", async () => {
   using model = await openText();
   const { tokenizer } = model;
