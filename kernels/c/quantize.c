@@ -54,9 +54,7 @@ TL_EXPORT void cast_elements(tl_context *ctx, void *dst, int dst_dtype, const vo
   tl_parallel(ctx, cast_task, &a, count, GRAIN_ELEMENTS);
 }
 
-typedef int8_t bytes __attribute__((vector_size(VL), aligned(1), may_alias));
-
-static inline void store_bytes(void *dst, vi x) { *(bytes *)dst = __builtin_convertvector(x, bytes); }
+static inline void store_integers(int32_t *p, vi x) { vf_store((float *)p, (vf)x); }
 static inline vf magnitude(vf x) { return (vf)((vi)x & 0x7fffffff); }
 static inline float reciprocal(float d) { return d != 0 ? 1 / d : 0; }
 
@@ -66,12 +64,14 @@ static void encode_q8_0(block_q8_0 *block, const float *x) {
   for (int j = 0; j < QUANT_BLOCK; j += VL) greatest = vf_max(greatest, magnitude(vf_load(x + j)));
   float d = vf_max_lane(greatest) / 127, inverse = reciprocal(d);
   block->scale = f32_to_f16(d);
+  int32_t q[QUANT_BLOCK];
   for (int j = 0; j < QUANT_BLOCK; j += VL) {
     vf scaled = vf_max(vf_set(-127), vf_min(vf_set(127), vf_load(x + j) * inverse));
     vi whole = __builtin_convertvector(scaled, vi);
     vf rest = scaled - __builtin_convertvector(whole, vf);
-    store_bytes(block->q + j, whole - (vi)(rest >= 0.5f) + (vi)(rest <= -0.5f));
+    store_integers(q + j, whole - (vi)(rest >= 0.5f) + (vi)(rest <= -0.5f));
   }
+  for (int j = 0; j < QUANT_BLOCK; j++) block->q[j] = (int8_t)q[j];
 }
 
 // The number of greatest magnitude, the first of several.
@@ -88,17 +88,21 @@ static float extreme_of(const float *x) {
   return 0;
 }
 
-// q = x / d + 8 to the nearest integer from 0 to 15, with d = (the x of greatest magnitude) / -8. Bounding the product
-// before the addition also keeps the compiler from fusing them, which would round differently.
+// q = x / d + 8 to the nearest integer from 0 to 15, with inverse = 1 / d. Bounding the product before the addition also
+// keeps the compiler from fusing them, which would round differently.
+static inline vi nibbles_of(const float *x, float inverse) {
+  vf scaled = vf_max(vf_set(-8), vf_min(vf_set(7), vf_load(x) * inverse));
+  return __builtin_convertvector(scaled + 8.5f, vi);
+}
+
+// d = (the x of greatest magnitude) / -8.
 static void encode_q4_0(block_q4_0 *block, const float *x) {
+  enum { HALF = QUANT_BLOCK / 2 };
   float d = extreme_of(x) / -8, inverse = reciprocal(d);
   block->scale = f32_to_f16(d);
-  uint8_t q[QUANT_BLOCK];
-  for (int j = 0; j < QUANT_BLOCK; j += VL) {
-    vf scaled = vf_max(vf_set(-8), vf_min(vf_set(7), vf_load(x + j) * inverse));
-    store_bytes(q + j, __builtin_convertvector(scaled + 8.5f, vi));
-  }
-  for (int j = 0; j < QUANT_BLOCK / 2; j++) block->q[j] = (uint8_t)(q[j] | q[j + QUANT_BLOCK / 2] << 4);
+  int32_t pairs[HALF];
+  for (int j = 0; j < HALF; j += VL) store_integers(pairs + j, nibbles_of(x + j, inverse) | nibbles_of(x + HALF + j, inverse) << 4);
+  for (int j = 0; j < HALF; j++) block->q[j] = (uint8_t)pairs[j];
 }
 
 static void quantize_task(tl_context *ctx, const void *args, ptrdiff_t begin, ptrdiff_t end, int worker) {
@@ -107,11 +111,15 @@ static void quantize_task(tl_context *ctx, const void *args, ptrdiff_t begin, pt
   for (ptrdiff_t first = begin; first < end; first += SLICE) {
     ptrdiff_t count = end - first < SLICE ? end - first : SLICE;
     float slice[SLICE];
-    decode_elements(slice, a->src, a->src_dtype, (size_t)first, (size_t)count);
+    const float *x = (const float *)a->src + first;
+    if (a->src_dtype != TL_F32) {
+      decode_elements(slice, a->src, a->src_dtype, (size_t)first, (size_t)count);
+      x = slice;
+    }
     for (ptrdiff_t j = 0; j < count; j += QUANT_BLOCK) {
       ptrdiff_t block = (first + j) / QUANT_BLOCK;
-      if (a->dst_dtype == TL_Q8_0) encode_q8_0((block_q8_0 *)a->dst + block, slice + j);
-      else encode_q4_0((block_q4_0 *)a->dst + block, slice + j);
+      if (a->dst_dtype == TL_Q8_0) encode_q8_0((block_q8_0 *)a->dst + block, x + j);
+      else encode_q4_0((block_q4_0 *)a->dst + block, x + j);
     }
   }
 }

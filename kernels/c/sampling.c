@@ -10,7 +10,8 @@ enum {
   TOKEN_BYTES = 2 * sizeof(float) + sizeof(uint64_t),
   SCRATCH_TOKENS = TL_SCRATCH_BYTES / TOKEN_BYTES, // larger vocabularies use the shared memory, one sequence at a time
   SCAN = 4 * VL,
-  DRAW_BLOCK = 1024,
+  BLOCK = 1024,
+  FEW = 64, // tokens that are cheap to rank
 };
 
 typedef struct {
@@ -36,9 +37,12 @@ static inline uint64_t key_of(float score, ptrdiff_t id) {
 static inline ptrdiff_t id_of(uint64_t key) { return (ptrdiff_t)(uint32_t)~key; }
 
 static void penalize(float *scores, const sample_args *a, const float *logits, const int *seen) {
-  for (ptrdiff_t j = 0; j < a->v; j++) {
-    float logit = logits[j];
-    scores[j] = seen[j] > 0 ? (logit > 0 ? logit / a->penalty : logit * a->penalty) : logit;
+  for (ptrdiff_t j = 0; j < a->v; j += VL) {
+    ptrdiff_t lanes = a->v - j < VL ? a->v - j : VL;
+    vf logit = vf_load_first(logits + j, lanes);
+    vi times_seen = (vi)vf_load_first((const float *)(seen + j), lanes);
+    vf punished = vf_select((vi)(logit > 0), logit / a->penalty, logit * a->penalty);
+    vf_store_first(scores + j, vf_select((vi)(times_seen > 0), punished, logit), lanes);
   }
 }
 
@@ -59,6 +63,13 @@ static void sift_down(uint64_t *heap, ptrdiff_t count, ptrdiff_t at) {
   heap[at] = key;
 }
 
+static inline int exceeds(const float *x, ptrdiff_t count, float bound) {
+  if (count < SCAN) return 1;
+  vi above = {0};
+  for (int i = 0; i < SCAN; i += VL) above |= (vi)(vf_load(x + i) > bound);
+  return vi_any(above);
+}
+
 // The k greatest of v keys, in no order. Most stretches of scores hold nothing above the k-th so far and are skipped.
 static void select_top_k(uint64_t *keys, ptrdiff_t k, const float *scores, ptrdiff_t v) {
   for (ptrdiff_t j = 0; j < k; j++) keys[j] = key_of(scores[j], j);
@@ -66,7 +77,7 @@ static void select_top_k(uint64_t *keys, ptrdiff_t k, const float *scores, ptrdi
   float least = scores[id_of(keys[0])];
   for (ptrdiff_t first = k; first < v; first += SCAN) {
     ptrdiff_t count = v - first < SCAN ? v - first : SCAN;
-    if (!(row_max(scores + first, count) > least)) continue;
+    if (!exceeds(scores + first, count, least)) continue;
     for (ptrdiff_t j = first; j < first + count; j++) {
       if (!(scores[j] > least)) continue;
       keys[0] = key_of(scores[j], j);
@@ -76,19 +87,48 @@ static void select_top_k(uint64_t *keys, ptrdiff_t k, const float *scores, ptrdi
   }
 }
 
-// Keys of all tokens whose weight is at least `bound`; the other weights become 0. Returns how many there are.
-static ptrdiff_t select_above(uint64_t *keys, float *weights, const float *scores, ptrdiff_t v, float bound) {
+static inline ptrdiff_t block_length(ptrdiff_t first, ptrdiff_t v) { return v - first < BLOCK ? v - first : BLOCK; }
+
+// How many tokens weigh at least `bound`, and what they weigh together.
+typedef struct {
+  ptrdiff_t count;
+  double mass;
+} heavy;
+
+static heavy measure(const float *weights, ptrdiff_t v, float bound) {
+  heavy found = {0, 0};
+  for (ptrdiff_t first = 0; first < v; first += BLOCK) {
+    ptrdiff_t j = first, end = first + block_length(first, v);
+    vf mass = {0};
+    vi count = {0};
+    for (; j + VL <= end; j += VL) {
+      vf weight = vf_load(weights + j);
+      vi is_heavy = (vi)(weight >= bound);
+      mass += (vf)(is_heavy & (vi)weight);
+      count -= is_heavy;
+    }
+    found.mass += (double)vf_sum(mass);
+    for (int i = 0; i < VL; i++) found.count += count[i];
+    for (; j < end; j++) {
+      if (!(weights[j] >= bound)) continue;
+      found.mass += (double)weights[j];
+      found.count++;
+    }
+  }
+  return found;
+}
+
+// Keys of the tokens that weigh at least `low` and less than `high`; weights below `low` become 0. Returns their number.
+static ptrdiff_t select_between(uint64_t *keys, float *weights, const float *scores, ptrdiff_t v, float low, float high) {
   ptrdiff_t found = 0;
-  for (ptrdiff_t first = 0; first < v; first += SCAN) {
-    ptrdiff_t count = v - first < SCAN ? v - first : SCAN;
-    if (row_max(weights + first, count) < bound) {
-      for (ptrdiff_t j = first; j < first + count; j++) weights[j] = 0;
-      continue;
-    }
-    for (ptrdiff_t j = first; j < first + count; j++) {
-      if (weights[j] < bound) weights[j] = 0;
-      else keys[found++] = key_of(scores[j], j);
-    }
+  for (ptrdiff_t first = 0; first < v; first += VL) {
+    ptrdiff_t count = v - first < VL ? v - first : VL;
+    vf weight = vf_load_first(weights + first, count);
+    vi reaches = (vi)(weight >= low);
+    vf_store_first(weights + first, (vf)(reaches & (vi)weight), count);
+    if (!vi_any(reaches & (vi)(weight < high))) continue;
+    for (ptrdiff_t j = first; j < first + count; j++)
+      if (weights[j] >= low && weights[j] < high) keys[found++] = key_of(scores[j], j);
   }
   return found;
 }
@@ -144,15 +184,13 @@ static double block_sum(const float *x, ptrdiff_t count) {
   return total;
 }
 
-static inline ptrdiff_t block_length(ptrdiff_t first, ptrdiff_t v) { return v - first < DRAW_BLOCK ? v - first : DRAW_BLOCK; }
-
 // The token where the running sum of weights in ascending id passes the share `unit` of the whole.
 static ptrdiff_t draw(const float *weights, ptrdiff_t v, float unit) {
   double total = 0, passed = 0;
-  for (ptrdiff_t first = 0; first < v; first += DRAW_BLOCK) total += block_sum(weights + first, block_length(first, v));
+  for (ptrdiff_t first = 0; first < v; first += BLOCK) total += block_sum(weights + first, block_length(first, v));
   double wanted = total * (double)unit;
   ptrdiff_t last = 0; // token with a weight, where rounding left the sum short
-  for (ptrdiff_t first = 0; first < v; first += DRAW_BLOCK) {
+  for (ptrdiff_t first = 0; first < v; first += BLOCK) {
     ptrdiff_t count = block_length(first, v);
     double sum = block_sum(weights + first, count);
     if (sum > 0 && passed + sum > wanted) {
@@ -172,28 +210,50 @@ static ptrdiff_t draw(const float *weights, ptrdiff_t v, float unit) {
   return last;
 }
 
+static inline float float_of(uint32_t bits) {
+  union {
+    uint32_t bits;
+    float value;
+  } f = {bits};
+  return f.value;
+}
+
+// Zeroes the weights outside the smallest set of most likely tokens that weighs `wanted`. Halves the range of weights
+// (positive floats order like their bits) until few are left in which the set's last token must be, and ranks those.
+static void keep_mass(float *weights, uint64_t *keys, const float *scores, ptrdiff_t v, double wanted) {
+  uint32_t low = 0, high = 0x3f800001; // weights from 0 to 1
+  heavy from_low = {v, 0}, from_high = {0, 0};
+  while (from_low.count - from_high.count > FEW && high - low > 1) {
+    uint32_t middle = low + (high - low) / 2;
+    heavy found = measure(weights, v, float_of(middle));
+    if (found.mass >= wanted) low = middle, from_low = found;
+    else high = middle, from_high = found;
+  }
+  ptrdiff_t count = select_between(keys, weights, scores, v, float_of(low), float_of(high));
+  ptrdiff_t kept = select_mass(keys, count, weights, wanted - from_high.mass);
+  for (ptrdiff_t j = kept; j < count; j++) weights[id_of(keys[j])] = 0;
+}
+
 // Leaves each kept token's weight, relative to the most likely one, in `weights` and 0 elsewhere.
 static void weigh(float *weights, uint64_t *keys, const float *scores, const sample_args *a) {
-  ptrdiff_t v = a->v, found = 0;
+  ptrdiff_t v = a->v;
   float greatest = row_max(scores, v);
-  double total = 0;
   if (a->top_k > 0 && a->top_k < v) {
-    found = a->top_k;
-    select_top_k(keys, found, scores, v);
+    double total = 0;
+    select_top_k(keys, a->top_k, scores, v);
     __builtin_memset(weights, 0, (size_t)v * sizeof(float));
-    for (ptrdiff_t j = 0; j < found; j++) {
+    for (ptrdiff_t j = 0; j < a->top_k; j++) {
       ptrdiff_t id = id_of(keys[j]);
       weights[id] = vf_exp(vf_set((scores[id] - greatest) / a->temperature))[0];
       total += (double)weights[id];
     }
+    if (a->top_p < 1) {
+      ptrdiff_t kept = select_mass(keys, a->top_k, weights, (double)a->top_p * total);
+      for (ptrdiff_t j = kept; j < a->top_k; j++) weights[id_of(keys[j])] = 0;
+    }
   } else {
-    total = row_exp_sum(weights, scores, v, greatest, a->temperature);
-    // Tokens below this bound have less than 1 - top_p together, so top-p never needs them.
-    if (a->top_p < 1) found = select_above(keys, weights, scores, v, (float)(0.5 * (1 - (double)a->top_p) * total / (double)v));
-  }
-  if (a->top_p < 1) {
-    ptrdiff_t kept = select_mass(keys, found, weights, (double)a->top_p * total);
-    for (ptrdiff_t j = kept; j < found; j++) weights[id_of(keys[j])] = 0;
+    double total = row_exp_sum(weights, scores, v, greatest, a->temperature);
+    if (a->top_p < 1) keep_mass(weights, keys, scores, v, (double)a->top_p * total);
   }
   if (a->min_p > 0) {
     for (ptrdiff_t j = 0; j < v; j++) weights[j] = weights[j] < a->min_p ? 0 : weights[j];

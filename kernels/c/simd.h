@@ -32,8 +32,9 @@ typedef uint16_t vh_unaligned __attribute__((vector_size(VECTOR_BYTES / 2), alig
 static inline vf vf_load(const float *p) { return *(const vf_unaligned *)p; }
 static inline void vf_store(float *p, vf x) { *(vf_unaligned *)p = x; }
 static inline vf vf_set(float x) { return x - (vf){0}; }
-// The first `count` < VL lanes; those behind them are 0, and nothing behind them is touched in memory.
+// The first `count` lanes, all if there are more; lanes behind them are 0, and nothing behind them is touched in memory.
 static inline vf vf_load_first(const float *p, ptrdiff_t count) {
+  if (count >= VL) return vf_load(p);
 #if defined(__AVX512F__)
   return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
 #else
@@ -44,6 +45,10 @@ static inline vf vf_load_first(const float *p, ptrdiff_t count) {
 }
 
 static inline void vf_store_first(float *p, vf x, ptrdiff_t count) {
+  if (count >= VL) {
+    vf_store(p, x);
+    return;
+  }
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)x);
 #else
@@ -63,13 +68,24 @@ static inline vf vf_fma(vf a, vf b, vf c) {
 #endif
 }
 
+// A vector as parts of four lanes, for work across lanes.
+typedef float vf_quad __attribute__((vector_size(16)));
+typedef union {
+  vf whole;
+  vf_quad quad[VECTOR_BYTES / 16];
+} vf_quads;
+
 // Sum of the lanes, pairwise, in a fixed order.
 static inline float vf_sum(vf x) {
-  float lane[VL];
-  vf_store(lane, x);
-  for (int width = VL / 2; width > 0; width /= 2)
-    for (int j = 0; j < width; j++) lane[j] += lane[j + width];
-  return lane[0];
+  vf_quads parts = {x};
+#if VECTOR_BYTES == 64
+  vf_quad sum = (parts.quad[0] + parts.quad[2]) + (parts.quad[1] + parts.quad[3]);
+#elif VECTOR_BYTES == 32
+  vf_quad sum = parts.quad[0] + parts.quad[1];
+#else
+  vf_quad sum = parts.quad[0];
+#endif
+  return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
 static inline vf vf_from_bf16(vh x) { return (vf)(__builtin_convertvector(x, vu) << 16); }

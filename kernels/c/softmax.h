@@ -19,7 +19,8 @@ static inline float row_max(const float *x, ptrdiff_t count) {
   return greatest;
 }
 
-// Σ e^((x - shift) / temperature), each term also stored in `out` unless that is null; out may be x.
+// Σ e^((x - shift) / temperature), each term also stored in `out` unless that is null; out may be x. What follows x in
+// memory, where more rows are next, is fetched meanwhile: this is bound by arithmetic, the search for a maximum by memory.
 static inline __attribute__((always_inline)) double row_exp_sum(float *out, const float *x, ptrdiff_t count, float shift, float temperature) {
   double total = 0;
   for (ptrdiff_t block = 0; block < count; block += SOFTMAX_BLOCK) {
@@ -27,6 +28,7 @@ static inline __attribute__((always_inline)) double row_exp_sum(float *out, cons
     vf sum[4] = {0};
     for (; j + SOFTMAX_LANES <= end; j += SOFTMAX_LANES) {
       for (int i = 0; i < 4; i++) {
+        if (i % (64 / VECTOR_BYTES) == 0) __builtin_prefetch(x + count + j + i * VL);
         vf term = vf_exp((vf_load(x + j + i * VL) - shift) / temperature);
         if (out) vf_store(out + j + i * VL, term);
         sum[i] += term;

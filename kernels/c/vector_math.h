@@ -64,17 +64,46 @@ static inline vf vf_sqrt(vf x) {
 #endif
 }
 
+static inline vf_quad quad_max(vf_quad a, vf_quad b) {
+#if defined(__SSE2__)
+  return (vf_quad)_mm_max_ps((__m128)a, (__m128)b);
+#else
+  typedef int32_t mask __attribute__((vector_size(16)));
+  mask less = (mask)(a < b);
+  return (vf_quad)((less & (mask)b) | (~less & (mask)a));
+#endif
+}
+
 // The greatest lane.
 static inline float vf_max_lane(vf x) {
-  float lane[VL];
-  vf_store(lane, x);
-  for (int width = VL / 2; width > 0; width /= 2)
-    for (int j = 0; j < width; j++) lane[j] = lane[j + width] > lane[j] ? lane[j + width] : lane[j];
-  return lane[0];
+  vf_quads parts = {x};
+  vf_quad most = parts.quad[0];
+  for (int i = 1; i < VECTOR_BYTES / 16; i++) most = quad_max(most, parts.quad[i]);
+  float even = most[0] > most[2] ? most[0] : most[2], odd = most[1] > most[3] ? most[1] : most[3];
+  return even > odd ? even : odd;
+}
+
+// Whether any lane of a mask is set.
+static inline int vi_any(vi mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps((__m256)mask) != 0;
+#elif defined(__SSE2__)
+  return _mm_movemask_ps((__m128)mask) != 0;
+#elif defined(__aarch64__)
+  return vmaxvq_u32((uint32x4_t)mask) != 0;
+#elif defined(__wasm_simd128__)
+  return __builtin_wasm_any_true_v128(mask);
+#else
+  int any = 0;
+  for (int j = 0; j < VL; j++) any |= mask[j];
+  return any != 0;
+#endif
 }
 
 // e^x with a relative error below 1e-7. Below -87.3365, where it would be subnormal, 0; above 88.376 infinity; a NaN
-// stays one. With x = n ln 2 + r, |r| <= ln 2 / 2: 2^n (1 + r + r² q(r)), q fitted for the least relative error.
+// stays one. With x = n ln 2 + r, |r| <= ln 2 / 2: 2^n (1 + r (1 + r q(r))), q fitted for the least relative error.
 static inline vf vf_exp(vf x) {
   const vf magic = vf_set(0x1.8p23f + 127); // adding it leaves the nearest integer, plus 127, in the low bits
   vi vanishes = (vi)(x < -87.3365f);
@@ -87,7 +116,7 @@ static inline vf vf_exp(vf x) {
   q = vf_fma(q, r, vf_set(0x1.5558f2p-5f));
   q = vf_fma(q, r, vf_set(0x1.555492p-3f));
   q = vf_fma(q, r, vf_set(0x1.fffffcp-2f));
-  vf power = vf_fma(q, r * r, r) + 1.0f;
+  vf power = vf_fma(vf_fma(q, r, vf_set(1)), r, vf_set(1));
   vf scale = (vf)((vi)shifted << 23); // 2^n; infinity for n = 128
   return (vf)(~vanishes & (vi)(power * scale));
 }
