@@ -55,7 +55,7 @@ export function sampleToken(
     if (i + 1 < byId.length) margins.push(Math.abs(passed - uniform));
     if (token < 0 && (passed > uniform || i + 1 === byId.length)) token = byId[i];
   });
-  return { token, logProb: logProb(token), margin: Math.min(...margins) };
+  return { token, logProb: logProb(token), margin: margins.reduce((a, b) => Math.min(a, b)) };
 }
 
 function softmax(x: Float64Array): Float64Array {
