@@ -5,7 +5,7 @@
  * import { generate, loadModel } from "./mod.ts";
  *
  * using model = await loadModel("runs/demo");
- * for await (const { text } of generate(model, ["Once upon a time"], { seed: 7 })) {
+ * for await (const { text } of generate(model, "Once upon a time", { seed: 7 })) {
  *   Deno.stdout.writeSync(new TextEncoder().encode(text));
  * }
  * ```

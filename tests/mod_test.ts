@@ -36,7 +36,7 @@ Deno.test("a script loads a folder, tokenizes, computes logits and generates", a
       const logits = await computeLogits(model.model, ids, "last");
       const options = { temperature: 0, maxTokens: 5 };
       let text = "";
-      for await (const piece of generate(model, ["Once upon"], options)) text += piece.text;
+      for await (const piece of generate(model, "Once upon", options)) text += piece.text;
       const [whole] = await complete(model, ["Once upon"], options);
       const refusal = await loadModel("nowhere").catch((error: unknown) => error);
       console.log(JSON.stringify({

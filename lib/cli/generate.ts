@@ -153,7 +153,7 @@ async function printStream(
   report: Report,
 ): Promise<void> {
   let isFirst = true;
-  for await (const { text, completion } of generate(model, [prompt], options)) {
+  for await (const { text, completion } of generate(model, prompt, options)) {
     writeText(isFirst ? prompt + text : text);
     isFirst = false;
     if (completion === null) continue;

@@ -79,15 +79,16 @@ export const DEFAULT_MAX_TOKENS = 256;
 export const DEFAULT_BATCH_SIZE = 8;
 
 /**
- * Continues prompts; several advance together. The pieces of one prompt come in order, those of different ones
+ * Continues a prompt, or several that advance together. The pieces of one prompt come in order, those of different ones
  * interleave. After an abort the unfinished prompts have no completion.
  * @throws {UsageError} for an option out of range or a prompt that leaves no room in the context.
  */
 export async function* generate(
   textModel: TextModel,
-  prompts: readonly string[],
+  prompt: string | readonly string[],
   options: GenerateOptions = {},
 ): AsyncGenerator<TextPiece, void, void> {
+  const prompts = typeof prompt === "string" ? [prompt] : prompt;
   const { model } = textModel;
   const sampling = resolveSampling(options);
   const seed = resolveSeed(options.seed ?? null);
@@ -113,19 +114,19 @@ export async function* generate(
  * Continues prompts and returns when all are finished, in their order. Options as for {@linkcode generate}.
  *
  * ```ts
- * const [{ text, finishReason }] = await complete(model, ["Q: 2 + 2\nA:"], { stop: ["\n"], temperature: 0 });
+ * const [{ text, finishReason }] = await complete(model, "Q: 2 + 2\nA:", { stop: ["\n"], temperature: 0 });
  * ```
  * @throws {UsageError} as `generate` does.
  * @throws the reason of `signal` when it aborted.
  */
 export async function complete(
   textModel: TextModel,
-  prompts: readonly string[],
+  prompt: string | readonly string[],
   options: GenerateOptions = {},
 ): Promise<Completion[]> {
   const completions: Completion[] = [];
-  for await (const { prompt, completion } of generate(textModel, prompts, options)) {
-    if (completion !== null) completions[prompt] = completion;
+  for await (const piece of generate(textModel, prompt, options)) {
+    if (piece.completion !== null) completions[piece.prompt] = piece.completion;
   }
   options.signal?.throwIfAborted();
   return completions;
@@ -133,7 +134,7 @@ export async function complete(
 
 /**
  * The ids of a prompt. An empty one without BOS begins with EOS, which in training data stands before each document.
- * @throws {UsageError} when it leaves no room in the context.
+ * @throws {UsageError} when it leaves no room in the context or holds tokens that only the tokenizer knows.
  */
 function encodePrompt(
   { model, tokenizer, eosIds }: TextModel,
@@ -147,6 +148,13 @@ function encodePrompt(
     throw new UsageError(
       `Cannot continue a prompt of ${ids.length} tokens: the model's context is ${maxSeqLen} ` +
         `tokens for prompt and text together`,
+    );
+  }
+  const unknown = ids.find((id) => id >= model.config.vocabSize);
+  if (unknown !== undefined) {
+    throw new UsageError(
+      `Cannot continue a prompt with ${JSON.stringify(tokenizer.vocabulary.pieces[unknown])}: it ` +
+        `is token ${unknown}, the model has only ${model.config.vocabSize}`,
     );
   }
   return ids.length > 0 ? ids : Int32Array.of(eosIds[0]);

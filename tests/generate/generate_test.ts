@@ -113,6 +113,33 @@ Deno.test("the context ends the text; a prompt that fills it is refused with bot
   });
 });
 
+Deno.test("a token that only the tokenizer has is refused by its piece", async () => {
+  using model = await openText();
+  const { config } = model.model;
+  const few = { ...model, model: { ...model.model, config: { ...config, vocabSize: 9000 } } };
+  await assert.rejects(complete(few, "Once", GREEDY), {
+    name: "UsageError",
+    message: 'Cannot continue a prompt with "▁Once": it is token 9038, the model has only 9000',
+  });
+});
+
+Deno.test("a token that only the model has is no text", async () => {
+  const config = { ...TEXT_MODEL, vocabSize: 32064 };
+  using small = await openSmall(config);
+  // Two opposite rows: one of them always wins.
+  const head = new Float32Array(config.vocabSize * config.hiddenSize);
+  head.fill(100, 32010 * config.hiddenSize, 32011 * config.hiddenSize);
+  head.fill(-100, 32020 * config.hiddenSize, 32021 * config.hiddenSize);
+  small.backend.write(small.params.root.lmHead, head);
+  const model = { model: small.model, tokenizer: await llamaTokenizer(), eosIds: [2] };
+  const [{ text, tokens, finishReason }] = await complete(model, "The", {
+    ...GREEDY,
+    maxTokens: 5,
+  });
+  assert.deepEqual([text, finishReason], ["", "length"]);
+  assert.ok(tokens.every(({ id }) => id === 32010 || id === 32020));
+});
+
 Deno.test("many prompts give what each gives alone, in their order", async () => {
   using model = await openText();
   const prompts = ["Once upon", "", "def f(x):", "Über", "a b c d e f g h"];
