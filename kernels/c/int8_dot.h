@@ -172,7 +172,6 @@ static inline dot_sums dot_bytes(i8x16 w, i8x16 x, dot_sums sums, int is_nibble)
   int32x4_t total = vpadalq_s16((int32x4_t)sums, vmull_s8(vget_low_s8((int8x16_t)w), vget_low_s8((int8x16_t)x)));
   return (dot_sums)vpadalq_s16(total, vmull_high_s8((int8x16_t)w, (int8x16_t)x));
 #else
-  typedef int8_t i8x8 __attribute__((vector_size(8)));
   typedef int16_t i16x8 __attribute__((vector_size(16)));
 #define HALF(v, first) __builtin_convertvector(__builtin_shufflevector(v, v, first, first + 1, first + 2, first + 3, first + 4, first + 5, first + 6, first + 7), i16x8)
 #if defined(__wasm__)
