@@ -1,0 +1,195 @@
+// deno-lint-ignore-file no-console
+// `tinyllama prepare`: text files and source folders in, a folder of packed tokens with its manifest out.
+
+import { Command } from "commander";
+import { TinyllamaError, UsageError } from "../core/errors.ts";
+import { auditData } from "../data/audit.ts";
+import type { CorpusPath, SkippedFile } from "../data/corpus.ts";
+import { type Manifest, readManifest } from "../data/manifest.ts";
+import {
+  DEFAULT_CHUNK_TOKENS,
+  DEFAULT_VALIDATION_SHARE,
+  prepare,
+  type PrepareProgress,
+} from "../data/prepare.ts";
+import { llamaTokenizer } from "../tokenizer/tokenizer.ts";
+import { loadTokenizer } from "../tokenizer/tokenizer_folder.ts";
+import { openProgress, type Progress } from "./progress.ts";
+
+interface Flags {
+  readonly output: string;
+  readonly source: readonly string[];
+  readonly tokenizer?: string;
+  readonly chunkTokens: string;
+  readonly validationShare: string;
+  readonly force?: true;
+  readonly verify?: true;
+  readonly json?: true;
+}
+
+const EXAMPLES = `
+Examples:
+  tinyllama prepare docs/ book.txt --output data/mine
+  tinyllama prepare --source prose=books/ --source code=src/ --output data/mine
+  tinyllama prepare corpus/ --tokenizer TinyLlama-1.1B --validation-share 0.05 --output data/mine
+  tinyllama prepare --verify --output data/mine
+
+Each text file is one document; a file over 16 MiB is cut at line ends into several. Documents end with one
+end-of-sequence token, follow each other without padding, and part of each source is held out for validation.
+Folders are searched for prose (.md, .txt, LICENSE, ...) and code (.ts, .py, .c, ...); under a name given with
+--source every text file belongs to that source. Train on the result with
+--set data.path=data/mine --set data.weights.prose=0.7 --set data.weights.code=0.3.`;
+
+/** The subcommand. */
+export function prepareCommand(): Command {
+  return new Command("prepare")
+    .description("Tokenize texts into a folder to pretrain on")
+    .argument("[paths...]", "text files and folders, sorted into the sources prose and code")
+    .requiredOption("--output <folder>", "the folder to make")
+    .option("--source <name=path>", "a path of the source NAME; may be repeated", collect, [])
+    .option("--tokenizer <folder>", "the tokenizer of a model folder instead of Llama's")
+    .option("--chunk-tokens <count>", "tokens in a chunk file", String(DEFAULT_CHUNK_TOKENS))
+    .option("--validation-share <share>", "held out of each", String(DEFAULT_VALIDATION_SHARE))
+    .option("--force", "replace what was prepared in the folder before")
+    .option("--verify", "read prepared data and compare it with its manifest; changes nothing")
+    .option("--json", "one JSON object on stdout instead of a table")
+    .addHelpText("after", EXAMPLES)
+    .action(async (paths: readonly string[], flags: Flags) => {
+      const named = flags.source.map(namedPath);
+      const all = [...named, ...paths.map((path) => ({ path, source: null }))];
+      if (flags.verify) await verify(flags, all.length);
+      else await run(all, flags);
+    });
+}
+
+function collect(text: string, before: readonly string[]): readonly string[] {
+  return [...before, text];
+}
+
+function namedPath(text: string): CorpusPath {
+  const equals = text.indexOf("=");
+  if (equals > 0 && equals < text.length - 1) {
+    return { source: text.slice(0, equals), path: text.slice(equals + 1) };
+  }
+  throw new UsageError(`Cannot use --source ${text}: expected NAME=PATH, such as code=src/`);
+}
+
+async function run(paths: readonly CorpusPath[], flags: Flags): Promise<void> {
+  if (paths.length === 0) {
+    throw new UsageError(
+      "Cannot prepare nothing: expected files or folders, or --source NAME=PATH",
+    );
+  }
+  const tokenizer = flags.tokenizer === undefined
+    ? await llamaTokenizer()
+    : await loadTokenizer(flags.tokenizer);
+  using stop = stopOnSignals();
+  using progress = openProgress();
+  const { manifest, skipped } = await prepare({
+    paths,
+    output: flags.output,
+    force: flags.force === true,
+    tokenizer,
+    tokenizerName: flags.tokenizer ?? "llama",
+    chunkTokens: numberOf("--chunk-tokens", flags.chunkTokens),
+    validationShare: numberOf("--validation-share", flags.validationShare),
+    signal: stop.signal,
+    onProgress: shows(progress),
+  });
+  progress[Symbol.dispose]();
+  if (flags.json) console.log(JSON.stringify({ output: flags.output, manifest, skipped }));
+  else console.log(`${skippedText(skipped)}${tableText(manifest)}\nWrote ${flags.output}`);
+}
+
+async function verify(flags: Flags, pathCount: number): Promise<void> {
+  if (pathCount > 0) {
+    throw new UsageError("Cannot verify and prepare at once: --verify takes no texts");
+  }
+  const manifest = readManifest(flags.output);
+  await auditData(flags.output, manifest, () => Promise.resolve());
+  if (flags.json) console.log(JSON.stringify({ output: flags.output, manifest }));
+  else console.log(`${tableText(manifest)}\n${flags.output} is as its manifest says`);
+}
+
+function numberOf(flag: string, text: string): number {
+  const value = text.trim() === "" ? NaN : Number(text);
+  if (Number.isFinite(value)) return value;
+  throw new UsageError(`Cannot use ${flag} ${text}: expected a number`);
+}
+
+/** A signal that aborts at SIGINT or SIGTERM. Listens until disposed. */
+function stopOnSignals(): Disposable & { readonly signal: AbortSignal } {
+  const controller = new AbortController();
+  const names: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+  const onSignal = () =>
+    controller.abort(new TinyllamaError("Interrupted: what was prepared so far is deleted"));
+  for (const name of names) Deno.addSignalListener(name, onSignal);
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      for (const name of names) Deno.removeSignalListener(name, onSignal);
+    },
+  };
+}
+
+/** Shows kilobytes with their speed, at most ten times a second. */
+function shows(progress: Progress): (state: PrepareProgress) => void {
+  const interval = 100;
+  let lastMs = -Infinity;
+  let startMs: number | null = null;
+  return (state) => {
+    const now = performance.now();
+    if (state.phase !== "tokenizing") return;
+    startMs ??= now;
+    const { bytes, totalBytes } = state;
+    if (now - lastMs < interval && bytes < totalBytes) return;
+    lastMs = now;
+    const seconds = (now - startMs) / 1000;
+    const speed = seconds > 0 ? `${(bytes / 1e6 / seconds).toFixed(1)} MB/s` : "";
+    progress.update(Math.ceil(bytes / 1000), Math.ceil(totalBytes / 1000), `kB  ${speed}`);
+  };
+}
+
+const SHOWN_FILES = 3;
+
+/** One line for each reason: how many files, and the first of them. */
+function skippedText(skipped: readonly SkippedFile[]): string {
+  const byReason = Map.groupBy(skipped, ({ reason }) => reason);
+  const lines = [...byReason].map(([reason, files]) => {
+    const shown = files.slice(0, SHOWN_FILES).map(({ path }) => path).join(", ");
+    return `left out ${files.length}: ${reason}: ${shown}` +
+      (files.length > SHOWN_FILES ? ", ..." : "");
+  });
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+/** A table with a row for each part of each source. */
+function tableText({ sources }: Manifest): string {
+  const rows = sources.flatMap(({ name, train, validation }) => [
+    { name, part: "training", ...train },
+    { name, part: "validation", ...validation },
+  ]);
+  const cells = [
+    ["source", "part", "documents", "tokens", "bytes", "bytes/token", "files"],
+    ...rows.map(({ name, part, documents, tokens, bytes, files }) => [
+      name,
+      part,
+      inGroups(documents),
+      inGroups(tokens),
+      inGroups(bytes),
+      tokens === 0 ? "" : (bytes / tokens).toFixed(2),
+      inGroups(files.length),
+    ]),
+  ];
+  const widths = cells[0].map((_, column) => Math.max(...cells.map((row) => row[column].length)));
+  const isText = (column: number) => column < 2;
+  const lines = cells.map((row) =>
+    row.map((cell, i) => isText(i) ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ")
+  );
+  return lines.join("\n");
+}
+
+/** A whole number with separators between thousands. */
+function inGroups(value: number): string {
+  return value.toLocaleString("en-US");
+}

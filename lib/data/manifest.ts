@@ -1,0 +1,124 @@
+// manifest.json of a folder of packed tokens: which tokenizer, which sources, which chunk files, and how much is in them.
+
+import { join } from "node:path";
+import { z } from "zod";
+import { FormatError } from "../core/errors.ts";
+import { readJson } from "../io/json_file.ts";
+
+/** Name of the file. */
+export const MANIFEST_NAME = "manifest.json";
+/** What `format` says; other programs have files of that name, too. */
+export const MANIFEST_FORMAT = "tinyllama packed tokens";
+/** What `version` says. */
+export const MANIFEST_VERSION = 1;
+
+/** What a source may be called: its name becomes part of file names and of configuration keys. */
+export const SOURCE_NAME = /^[A-Za-z0-9][A-Za-z0-9_-]*$/;
+
+const count = () => z.int().min(0);
+const sha256 = () => z.string().regex(/^[0-9a-f]{64}$/, "expected a SHA-256 in hex");
+
+const splitSchema = z.strictObject({
+  /** Each ends with one end-of-sequence token. */
+  documents: count(),
+  tokens: count(),
+  /** Of the text. */
+  bytes: count(),
+  /** Chunk files in the order of their tokens. */
+  files: z.array(z.strictObject({
+    // A slash could lead out of the folder.
+    name: z.string().regex(/^[^/\\\0]+\.bin$/, "expected the name of a .bin file beside it"),
+    tokens: count().min(1),
+    sha256: sha256(),
+  })),
+});
+
+const manifestSchema = z.strictObject({
+  format: z.literal(MANIFEST_FORMAT),
+  version: z.literal(MANIFEST_VERSION),
+  tokenizer: z.strictObject({
+    name: z.string(),
+    sha256: sha256(),
+    vocab_size: count().min(1),
+    eos_id: count(),
+  }),
+  dtype: z.enum(["u16", "i32"]),
+  sources: z.array(z.strictObject({
+    name: z.string().regex(SOURCE_NAME, "expected letters, digits, - and _"),
+    train: splitSchema,
+    validation: splitSchema,
+  })).min(1),
+  /** Files that were left out, by reason. */
+  skipped: z.record(z.string(), count()),
+});
+
+/** The content of manifest.json. */
+export type Manifest = z.output<typeof manifestSchema>;
+/** A source in it. */
+export type ManifestSource = Manifest["sources"][number];
+/** The training or validation part of a source. */
+export type ManifestSplit = z.output<typeof splitSchema>;
+
+/** The text of manifest.json. */
+export function manifestText(manifest: Manifest): string {
+  return JSON.stringify(manifest, null, 2) + "\n";
+}
+
+/**
+ * Reads manifest.json of `folder` and checks that it agrees with itself.
+ * @throws {FormatError} when it is not there or not what it should be.
+ */
+export function readManifest(folder: string): Manifest {
+  const path = join(folder, MANIFEST_NAME);
+  const value = readIfThere(path);
+  if (value === null) {
+    throw new FormatError(
+      `Cannot open the data in "${folder}": there is no ${MANIFEST_NAME}; ` +
+        `make it with: tinyllama prepare TEXTS --output ${folder}`,
+    );
+  }
+  const result = manifestSchema.safeParse(value);
+  if (!result.success) {
+    const { path: keys, message } = result.error.issues[0];
+    throw new FormatError(`Cannot read "${path}": "${keys.join(".")}": ${message}`);
+  }
+  checkSums(result.data, path);
+  return result.data;
+}
+
+/**
+ * True when `folder` has a manifest of ours, of whatever version.
+ * @throws {FormatError} when it has one that is not JSON.
+ */
+export function hasManifest(folder: string): boolean {
+  const value = readIfThere(join(folder, MANIFEST_NAME));
+  return typeof value === "object" && value !== null && "format" in value &&
+    value.format === MANIFEST_FORMAT;
+}
+
+/** The content of a JSON file; null when there is none. */
+function readIfThere(path: string): unknown {
+  try {
+    return readJson(path);
+  } catch (error) {
+    const isMissing = error instanceof Deno.errors.NotFound ||
+      error instanceof Deno.errors.NotADirectory;
+    if (isMissing) return null;
+    throw error;
+  }
+}
+
+function checkSums({ sources }: Manifest, path: string): void {
+  const names = new Set<string>();
+  for (const { name, train, validation } of sources) {
+    if (names.has(name)) throw new FormatError(`Cannot read "${path}": source "${name}" is twice`);
+    names.add(name);
+    for (const { files, tokens } of [train, validation]) {
+      const sum = files.reduce((total, file) => total + file.tokens, 0);
+      if (sum === tokens) continue;
+      throw new FormatError(
+        `Cannot read "${path}": the files of source "${name}" have ${sum} tokens, expected ${tokens}`,
+      );
+    }
+  }
+}
