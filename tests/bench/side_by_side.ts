@@ -1,3 +1,4 @@
+// deno-lint-ignore-file no-console
 // Runs several commands in turn (A B C A B C …) and compares one number of the JSON object each prints last. Commands run
 // on one machine in one session, so drift hits all of them alike; the ratios are taken round by round.
 //
