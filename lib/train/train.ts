@@ -39,7 +39,8 @@ export async function train(
     resume: options.resume ?? false,
     force: options.force ?? false,
   });
-  const { data, saveTokenizer } = await openRunData(config);
+  using runData = await openRunData(config);
+  const { data, saveTokenizer } = runData;
   const plan = planRun(config);
   using backend = await openBackend({
     device: config.device,
