@@ -23,13 +23,15 @@ const noBf16 = native.kind === "found" && !native.build.hasBf16
   ? `${native.build.isa} has no bf16 products`
   : notBuilt;
 
-/** The devices as a user names them. */
+/** Devices as a user names them, with products in f32. */
 export const DEVICES: readonly TestDevice[] = [
   device("cpu:native", "f32", notBuilt),
-  device("cpu:native", "bf16", noBf16),
   device("cpu:wasm", "f32", null),
   device("cpu:wasm64", "f32", null),
 ];
+
+/** Devices whose products round their operands. */
+export const ROUNDING_DEVICES: readonly TestDevice[] = [device("cpu:native", "bf16", noBf16)];
 
 /** The native kernels for instruction sets below the best of this machine, which `openBackend` would not choose. */
 export const OLDER_NATIVE_BUILDS: readonly TestDevice[] = olderBuilds();

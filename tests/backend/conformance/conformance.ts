@@ -1,7 +1,7 @@
 // Runs the cases of one family on every device.
 
 import type { Precision } from "../../../lib/core/backend.ts";
-import { DEVICES, OLDER_NATIVE_BUILDS, onDevices } from "../devices.ts";
+import { DEVICES, OLDER_NATIVE_BUILDS, onDevices, ROUNDING_DEVICES } from "../devices.ts";
 import type { OpCase } from "./op_case.ts";
 
 /** Registers `family on DEVICE` for every device, one step a case. Cases are made once for
@@ -17,7 +17,7 @@ export function conformance(
     made.set(key, known);
     return known;
   };
-  onDevices(family, [...DEVICES, ...OLDER_NATIVE_BUILDS], async (backends, t) => {
+  onDevices(family, [...DEVICES, ...ROUNDING_DEVICES, ...OLDER_NATIVE_BUILDS], async (backends, t) => {
     for (const one of casesFor(backends[0].precision)) {
       await t.step(one.name, () => one.check(backends));
     }
