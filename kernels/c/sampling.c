@@ -11,7 +11,7 @@ enum {
   SCRATCH_TOKENS = TL_SCRATCH_BYTES / TOKEN_BYTES, // larger vocabularies use the shared memory, one sequence at a time
   SCAN = 4 * VL,
   BLOCK = 1024,
-  FEW = 64, // tokens that are cheap to rank
+  NARROW = 1 << 14, // steps of a float: 0.1 to 0.2 %
 };
 
 typedef struct {
@@ -89,33 +89,22 @@ static void select_top_k(uint64_t *keys, ptrdiff_t k, const float *scores, ptrdi
 
 static inline ptrdiff_t block_length(ptrdiff_t first, ptrdiff_t v) { return v - first < BLOCK ? v - first : BLOCK; }
 
-// How many tokens weigh at least `bound`, and what they weigh together.
-typedef struct {
-  ptrdiff_t count;
-  double mass;
-} heavy;
-
-static heavy measure(const float *weights, ptrdiff_t v, float bound) {
-  heavy found = {0, 0};
+// What the tokens that weigh at least `bound` weigh together.
+static double mass_above(const float *weights, ptrdiff_t v, float bound) {
+  double total = 0;
   for (ptrdiff_t first = 0; first < v; first += BLOCK) {
     ptrdiff_t j = first, end = first + block_length(first, v);
-    vf mass = {0};
-    vi count = {0};
-    for (; j + VL <= end; j += VL) {
-      vf weight = vf_load(weights + j);
-      vi is_heavy = (vi)(weight >= bound);
-      mass += (vf)(is_heavy & (vi)weight);
-      count -= is_heavy;
+    vf mass[SCAN / VL] = {0};
+    for (; j + SCAN <= end; j += SCAN) {
+      for (int i = 0; i < SCAN / VL; i++) {
+        vf weight = vf_load(weights + j + i * VL);
+        mass[i] += (vf)((vi)(weight >= bound) & (vi)weight);
+      }
     }
-    found.mass += (double)vf_sum(mass);
-    for (int i = 0; i < VL; i++) found.count += count[i];
-    for (; j < end; j++) {
-      if (!(weights[j] >= bound)) continue;
-      found.mass += (double)weights[j];
-      found.count++;
-    }
+    total += (double)vf_sum((mass[0] + mass[1]) + (mass[2] + mass[3]));
+    for (; j < end; j++) total += weights[j] >= bound ? (double)weights[j] : 0;
   }
-  return found;
+  return total;
 }
 
 // Keys of the tokens that weigh at least `low` and less than `high`; weights below `low` become 0. Returns their number.
@@ -210,27 +199,26 @@ static ptrdiff_t draw(const float *weights, ptrdiff_t v, float unit) {
   return last;
 }
 
-static inline float float_of(uint32_t bits) {
-  union {
-    uint32_t bits;
-    float value;
-  } f = {bits};
-  return f.value;
-}
+typedef union {
+  float value;
+  uint32_t bits; // order like the values, which are positive
+} weight_bits;
 
-// Zeroes the weights outside the smallest set of most likely tokens that weighs `wanted`. Halves the range of weights
-// (positive floats order like their bits) until few are left in which the set's last token must be, and ranks those.
-static void keep_mass(float *weights, uint64_t *keys, const float *scores, ptrdiff_t v, double wanted) {
-  uint32_t low = 0, high = 0x3f800001; // weights from 0 to 1
-  heavy from_low = {v, 0}, from_high = {0, 0};
-  while (from_low.count - from_high.count > FEW && high - low > 1) {
-    uint32_t middle = low + (high - low) / 2;
-    heavy found = measure(weights, v, float_of(middle));
-    if (found.mass >= wanted) low = middle, from_low = found;
-    else high = middle, from_high = found;
+// Zeroes the weights outside the smallest set of most likely tokens that weighs the share top_p of `total`. Halves the
+// range in which the set's least weight must be until it is narrow, and ranks the tokens in it.
+static void keep_mass(float *weights, uint64_t *keys, const float *scores, ptrdiff_t v, double total, double top_p) {
+  double wanted = top_p * total, above = 0;
+  // All tokens lighter than this weigh less than what may be dropped.
+  weight_bits low = {(float)(0.5 * (1 - top_p) * total / (double)v)}, high = {1};
+  high.bits++;
+  while (high.bits > low.bits && high.bits - low.bits > NARROW) {
+    weight_bits middle = {.bits = low.bits + (high.bits - low.bits) / 2};
+    double mass = mass_above(weights, v, middle.value);
+    if (mass >= wanted) low = middle;
+    else high = middle, above = mass;
   }
-  ptrdiff_t count = select_between(keys, weights, scores, v, float_of(low), float_of(high));
-  ptrdiff_t kept = select_mass(keys, count, weights, wanted - from_high.mass);
+  ptrdiff_t count = select_between(keys, weights, scores, v, low.value, high.value);
+  ptrdiff_t kept = select_mass(keys, count, weights, wanted - above);
   for (ptrdiff_t j = kept; j < count; j++) weights[id_of(keys[j])] = 0;
 }
 
@@ -253,7 +241,7 @@ static void weigh(float *weights, uint64_t *keys, const float *scores, const sam
     }
   } else {
     double total = row_exp_sum(weights, scores, v, greatest, a->temperature);
-    if (a->top_p < 1) keep_mass(weights, keys, scores, v, (double)a->top_p * total);
+    if (a->top_p < 1) keep_mass(weights, keys, scores, v, total, (double)a->top_p);
   }
   if (a->min_p > 0) {
     for (ptrdiff_t j = 0; j < v; j++) weights[j] = weights[j] < a->min_p ? 0 : weights[j];
