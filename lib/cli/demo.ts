@@ -2,22 +2,31 @@
 // `tinyllama demo`: everything once, in about two minutes, on the text that is there: this program's own documents and
 // sources. Prepare, pretrain, generate. The model learns visibly; it does not become useful.
 
-import { join, relative } from "node:path";
+import { join } from "node:path";
 import { Command } from "commander";
 import { openBackend } from "../backend/open.ts";
 import { UsageError } from "../core/errors.ts";
+import { DEFAULT_CHUNK_TOKENS, prepare } from "../data/prepare.ts";
+import { complete } from "../generate/generate.ts";
+import { openLanguageModel } from "../generate/language_model.ts";
 import { llamaTokenizer } from "../tokenizer/tokenizer.ts";
-import { type LoadedConfig, loadRunConfig, type RunConfig } from "../train/config.ts";
+import { loadRunConfig, type RunConfig } from "../train/config.ts";
 import { Trainer } from "../train/trainer.ts";
 import { parseOverride } from "../train/yaml_file.ts";
+import { writeDemoText } from "./demo_text.ts";
+import { resolveModelFolder } from "./model_folder.ts";
+import { tableText } from "./prepare.ts";
 import { runPretraining } from "./pretrain.ts";
 
-const PROSE = /(\.md|^LICENSE)$/;
-const CODE = /\.(ts|c|h|wgsl|cu)$/;
-const SKIPPED = /^(\..*|runs|data|dist|golden|node_modules)$/;
+/** Larger than usual: there is little text, and a validation loss should not hang on a few lines. */
+const VALIDATION_SHARE = 0.1;
 
 const TRAINING_SECONDS = 100;
 const MIN_STEPS = 40;
+
+const PROMPTS = ["The model", "export function"];
+const SHOWN_TOKENS = 80;
+const SHOWN_TEMPERATURE = 0.7;
 
 /** The subcommand. */
 export function demoCommand(): Command {
@@ -31,29 +40,43 @@ export function demoCommand(): Command {
       const overrides = threads === undefined
         ? []
         : [parseOverride(`threads=${threads}`, `--threads ${threads}`)];
-      await prepareDemoData("data/demo");
       const full = loadRunConfig("demo", overrides);
+      await prepareDemoData(full.config.data.path);
       const steps = await affordableSteps(full.config, budget);
       const run = loadRunConfig("demo", [...overrides, parseOverride(`horizon.steps=${steps}`)]);
-      await runPretraining(run, { resume: false, force: true }, false);
+      const { isFinished } = await runPretraining(run, { resume: false, force: true }, false);
+      if (isFinished) await showTexts(run.config);
     });
 }
 
-/** Paths of this program's text files, by kind. */
-function ownText(root: string): { readonly prose: string[]; readonly code: string[] } {
-  const found: { prose: string[]; code: string[] } = { prose: [], code: [] };
-  const visit = (folder: string) => {
-    const entries = [...Deno.readDirSync(folder)].sort((a, b) => a.name < b.name ? -1 : 1);
-    for (const { name, isDirectory } of entries) {
-      if (SKIPPED.test(name)) continue;
-      const path = join(folder, name);
-      if (isDirectory) visit(path);
-      else if (PROSE.test(name)) found.prose.push(path);
-      else if (CODE.test(name)) found.code.push(path);
-    }
-  };
-  visit(root);
-  return found;
+/** Prepares this program's own text as the sources prose and code. */
+async function prepareDemoData(output: string): Promise<void> {
+  const root = join(import.meta.dirname ?? ".", "..", "..");
+  const folder = Deno.makeTempDirSync();
+  try {
+    const { manifest } = await prepare({
+      paths: await writeDemoText(root, folder),
+      output,
+      force: true,
+      tokenizer: await llamaTokenizer(),
+      tokenizerName: "llama",
+      chunkTokens: DEFAULT_CHUNK_TOKENS,
+      validationShare: VALIDATION_SHARE,
+    });
+    console.log(tableText(manifest));
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
+/** Prints what the trained model makes of a prompt for each of its sources. */
+async function showTexts({ output, device, threads }: RunConfig): Promise<void> {
+  using model = await openLanguageModel(resolveModelFolder(output), { device, threads });
+  const options = { maxTokens: SHOWN_TOKENS, temperature: SHOWN_TEMPERATURE, seed: 1 };
+  for (const { prompt, text } of await complete(model, PROMPTS, options)) {
+    console.log(`\n--- ${JSON.stringify(prompt)} and what the model adds\n${prompt}${text}`);
+  }
+  console.log(`\nMore of it: tinyllama generate "The model" --model ${output}`);
 }
 
 /** How many steps fit into `seconds`, at most as many as configured: measured on steps of the very run. */

@@ -164,7 +164,7 @@ function skippedText(skipped: readonly SkippedFile[]): string {
 }
 
 /** A table with a row for each part of each source. */
-function tableText({ sources }: Manifest): string {
+export function tableText({ sources }: Manifest): string {
   const rows = sources.flatMap(({ name, train, validation }) => [
     { name, part: "training", ...train },
     { name, part: "validation", ...validation },
