@@ -144,12 +144,6 @@ static void store_out(query_tile *s, const query_rows *r, ptrdiff_t count) {
   }
 }
 
-// Copies `count` keys or values to a tile and zero-fills it to whole ROW_UNITs.
-static void load_slots(float *tile, ptrdiff_t width, const float *from, ptrdiff_t stride, ptrdiff_t d, ptrdiff_t count) {
-  for (ptrdiff_t k = 0; k < count; k++) copy_padded(tile + k * width, from + k * stride, d, width, 1);
-  for (ptrdiff_t j = count * width; j < round_up(count, ROW_UNIT) * width; j += VL) vf_store(tile + j, vf_set(0));
-}
-
 static void attend_rows(query_tile *s, const query_rows *r) {
   const attention_problem *p = r->problem;
   ptrdiff_t count = smaller(TILE_COLUMNS, p->t * r->group - r->first), vectors = quotient_up(count, VL), most = 0;
@@ -157,9 +151,9 @@ static void attend_rows(query_tile *s, const query_rows *r) {
   for (ptrdiff_t v = 0; v < vectors; v++) most = larger(most, s->most[v]);
   ptrdiff_t at = r->sequence * p->sequence_stride + r->kv * p->head_stride;
   for (ptrdiff_t first = 0; first < most; first += TILE_DEPTH) {
-    ptrdiff_t keys = smaller(TILE_DEPTH, most - first);
-    load_slots(s->keys, s->width, p->keys + at + first * p->slot_stride, p->slot_stride, p->d, keys);
-    load_slots(s->values, s->width, p->values + at + first * p->slot_stride, p->slot_stride, p->d, keys);
+    ptrdiff_t keys = smaller(TILE_DEPTH, most - first), padded = round_up(keys, ROW_UNIT);
+    copy_rows(s->keys, s->width, p->keys + at + first * p->slot_stride, p->slot_stride, p->d, keys, padded, 1);
+    copy_rows(s->values, s->width, p->values + at + first * p->slot_stride, p->slot_stride, p->d, keys, padded, 1);
     for (ptrdiff_t v = 0; v < vectors; v += PANEL_VECTORS)
       attend_panel(s, (int)v, (int)smaller(PANEL_VECTORS, vectors - v), first, keys);
   }
@@ -210,5 +204,6 @@ TL_EXPORT void attention_cached(tl_context *ctx, float *out, const float *qkv, c
     .query_stride = (ptrdiff_t)(h + 2 * k) * d,
     .sequence_stride = (ptrdiff_t)k * s * d, .head_stride = (ptrdiff_t)s * d, .slot_stride = d,
   };
-  forward(ctx, &problem);
+  if (t == 1) tl_attention_decode(ctx, &problem);
+  else forward(ctx, &problem);
 }

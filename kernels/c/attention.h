@@ -14,4 +14,7 @@ typedef struct {
   ptrdiff_t sequence_stride, head_stride, slot_stride; // of keys and of values
 } attention_problem;
 
+// One query position a sequence (t = 1) against a cache.
+void tl_attention_decode(tl_context *ctx, const attention_problem *problem);
+
 #endif

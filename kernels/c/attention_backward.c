@@ -61,14 +61,8 @@ static void load_keys(backward_range *r, ptrdiff_t first, ptrdiff_t count) {
   ptrdiff_t d = p->d, padded = round_up(count, VL);
   const float *keys = p->qkv + (r->sequence * p->t + first) * p->stride + (p->h + r->kv) * d;
   const float *values = keys + p->k * d;
-  for (ptrdiff_t j = count * r->width; j < padded * r->width; j += VL) {
-    vf_store(r->keys + j, vf_set(0));
-    vf_store(r->rows + j, vf_set(0));
-  }
-  for (ptrdiff_t k = 0; k < count; k++) {
-    copy_padded(r->keys + k * r->width, keys + k * p->stride, d, r->width, (float)(1 / __builtin_sqrt((double)d)));
-    copy_padded(r->rows + k * r->width, values + k * p->stride, d, r->width, 1);
-  }
+  copy_rows(r->keys, r->width, keys, p->stride, d, count, padded, (float)(1 / __builtin_sqrt((double)d)));
+  copy_rows(r->rows, r->width, values, p->stride, d, count, padded, 1);
   transpose_tile(r->transposed_keys, TILE_COLUMNS, r->keys, r->width, padded, r->width);
   transpose_tile(r->transposed_values, TILE_COLUMNS, r->rows, r->width, padded, r->width);
   for (ptrdiff_t j = 0; j < r->width * TILE_COLUMNS; j += VL) {

@@ -98,4 +98,10 @@ static inline void transpose_tile(float *restrict dst, ptrdiff_t dst_row, const 
   }
 }
 
+// tile = `count` rows of d elements times factor, then zero rows up to `padded`.
+static inline void copy_rows(float *restrict tile, ptrdiff_t width, const float *restrict from, ptrdiff_t stride, ptrdiff_t d, ptrdiff_t count, ptrdiff_t padded, float factor) {
+  for (ptrdiff_t k = 0; k < count; k++) copy_padded(tile + k * width, from + k * stride, d, width, factor);
+  for (ptrdiff_t j = count * width; j < padded * width; j += VL) vf_store(tile + j, vf_set(0));
+}
+
 #endif

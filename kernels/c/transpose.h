@@ -1,4 +1,4 @@
-// Transposes VL x VL f32 in registers.
+// VL vectors at once, in registers: their transpose, and the sum of each.
 
 #ifndef TINYLLAMA_TRANSPOSE_H
 #define TINYLLAMA_TRANSPOSE_H
@@ -35,6 +35,25 @@ static inline __attribute__((always_inline)) void transpose(vf x[VL]) {
   SWAP_BLOCKS(1)
 }
 
+// Sums of the lanes of the first, second, ... vector, each in a fixed order. Destroys x.
+#define FOLD_BLOCKS(D)                                                       \
+  _Pragma("GCC unroll 16") for (int i = 0; i < (D); i++)                     \
+    x[i] = __builtin_shufflevector(x[i], x[i + (D)], LANES(LOW, D)) +        \
+           __builtin_shufflevector(x[i], x[i + (D)], LANES(HIGH, D));
+
+static inline __attribute__((always_inline)) vf sum_each(vf x[VL]) {
+#if VL == 16
+  FOLD_BLOCKS(8)
+#endif
+#if VL >= 8
+  FOLD_BLOCKS(4)
+#endif
+  FOLD_BLOCKS(2)
+  FOLD_BLOCKS(1)
+  return x[0];
+}
+
+#undef FOLD_BLOCKS
 #undef LOW
 #undef HIGH
 #undef LANES
