@@ -105,7 +105,7 @@ fn weight_element(dtype: u32, at: u32, index: u32) -> f32 {
     }
     default: {
       let start = block_start(dtype, at, index / BLOCK);
-      return block_scale(start) * block_four(dtype, start, index % BLOCK & ~3u)[index % 4u];
+      return block_scale(start) * block_four(dtype, start, (index % BLOCK) & ~3u)[index % 4u];
     }
   }
 }

@@ -3,19 +3,19 @@
 
 override GROUP: u32 = 256u;
 
-var<workgroup> partial: array<f32, GROUP>;
+var<workgroup> thread_sums: array<f32, GROUP>;
 
 // The sum of all threads' values, given to each of them. Every thread of the workgroup must call it.
 fn workgroup_sum(value: f32, thread: u32) -> f32 {
-  partial[thread] = value;
+  thread_sums[thread] = value;
   workgroupBarrier();
   for (var distance = GROUP / 2u; distance > 0u; distance /= 2u) {
     if (thread < distance) {
-      partial[thread] += partial[thread + distance];
+      thread_sums[thread] += thread_sums[thread + distance];
     }
     workgroupBarrier();
   }
-  let sum = partial[0];
+  let sum = thread_sums[0];
   workgroupBarrier();
   return sum;
 }

@@ -22,6 +22,7 @@ export class CommandStream {
   #pipeline: GPUComputePipeline | null = null;
   #count = 0;
   #recording: Dispatch[] | null = null;
+  #generation = 0;
 
   constructor(device: GPUDevice) {
     this.#device = device;
@@ -56,7 +57,7 @@ export class CommandStream {
       for (const dispatch of known) this.dispatch(dispatch);
       return;
     }
-    const outer = this.#recording;
+    const outer = this.#recording, generation = this.#generation;
     const list: Dispatch[] = [];
     this.#recording = list;
     try {
@@ -65,11 +66,13 @@ export class CommandStream {
       this.#recording = outer;
     }
     outer?.push(...list);
-    this.#recorded.set(key, list);
+    // What was recorded before a `forget` on the way refers to buffers that are gone.
+    if (generation === this.#generation) this.#recorded.set(key, list);
   }
 
   /** Drops recorded lists: their buffers are gone. */
   forget(): void {
+    this.#generation++;
     this.#recorded.clear();
   }
 

@@ -70,7 +70,12 @@ export class GpuContext {
     specs: KernelSpecs<K>,
   ): Promise<Readonly<Record<K, Kernel>>> {
     const { device } = this.gpu;
+    device.pushErrorScope("validation");
     const module = device.createShaderModule({ label, code: sources.join("\n") });
+    const refusal = await device.popErrorScope();
+    if (refusal !== null) {
+      throw new DeviceError(`Cannot compile the webgpu kernels "${label}": ${refusal.message}`);
+    }
     const kernels: Record<string, Kernel> = {};
     const entries = Object.entries<KernelSpecs<K>[K]>(specs);
     await Promise.all(entries.map(async ([key, { entryPoint, constants }]) => {

@@ -6,17 +6,17 @@ import type { GpuContext } from "./context.ts";
 
 /**
  * [first, end) pairs that cover `count` rows of at most `rowBytes` bytes each; one pair where everything fits. Ranges start
- * at multiples of 64 rows, so that pieces of any row size are aligned.
+ * at multiples of 64 rows, so that pieces of any row size are aligned. No range is longer than `maxRows`, a multiple of 64.
  */
 export function rowRanges(
   gpu: GpuContext,
   count: number,
   rowBytes: number,
+  maxRows = Infinity,
 ): readonly (readonly [number, number])[] {
   // A binding starts up to 256 bytes before its tensor.
-  const limit = gpu.maxBindingBytes - 256;
-  const fitting = Math.floor(limit / rowBytes);
-  const step = Math.max(1, fitting - (count <= fitting ? 0 : fitting % 64));
+  const fitting = Math.min(maxRows, Math.floor((gpu.maxBindingBytes - 256) / rowBytes));
+  const step = count <= fitting ? count : Math.max(1, fitting - fitting % 64);
   const ranges: (readonly [number, number])[] = [];
   for (let first = 0; first < count; first += step) {
     ranges.push([first, Math.min(first + step, count)]);
