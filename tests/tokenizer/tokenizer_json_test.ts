@@ -84,69 +84,70 @@ Deno.test("merges that no text can reach do no harm", () => {
   assert.deepEqual(Array.from(tokenizer.encode("xqz語z")), [3, 4, 0, 5, 0, 5]);
 });
 
+const BYTE_LEVEL = { type: "ByteLevel", add_prefix_space: false };
+const REFUSALS: readonly (readonly [problem: string | RegExp, text: string])[] = [
+  [/it is not JSON: /, "{"],
+  ["it holds [1], expected an object", "[1]"],
+  ["model is missing, expected an object", "{}"],
+  ['its model is "WordPiece", expected "BPE" over characters', json({ type: "WordPiece" })],
+  [
+    "it is a byte-level BPE (GPT-2's kind), expected Llama's BPE with byte_fallback",
+    json({}, { pre_tokenizer: { type: "Sequence", pretokenizers: [BYTE_LEVEL] } }),
+  ],
+  ['model.end_of_word_suffix is "</w>", expected null', json({ end_of_word_suffix: "</w>" })],
+  ["model.dropout is 0.1, expected null", json({ dropout: 0.1 })],
+  ["model.ignore_merges is true, expected false", json({ ignore_merges: true })],
+  [
+    'its normalizer does {"type":"NFKC"}, expected Prepend "▁" and Replace " " by "▁"',
+    json({}, { normalizer: { type: "NFKC" } }),
+  ],
+  [
+    'neither normalizer nor pre_tokenizer turns spaces into "▁"',
+    json({}, { pre_tokenizer: null }),
+  ],
+  [
+    'its pre_tokenizer is {"type":"Whitespace"}, expected Metaspace with "▁"',
+    json({}, { pre_tokenizer: { type: "Whitespace" } }),
+  ],
+  [
+    'prepend_scheme is "last", expected always, first or never',
+    json({}, { pre_tokenizer: { ...METASPACE, prepend_scheme: "last" } }),
+  ],
+  [
+    "byte_fallback is on and byte pieces are missing, expected all 256",
+    json({
+      byte_fallback: true,
+    }),
+  ],
+  ["it has neither byte_fallback nor an unk_token", json({ unk_token: null })],
+  ['merge 0 is "a b c", expected two pieces', json({ merges: ["a b c"] })],
+  [
+    'merge 1, "b a", names a piece that is not in the vocabulary',
+    json({
+      merges: ["a b", "b a"],
+    }),
+  ],
+  ['piece "a" has id -4, expected 0 to 1048575', json({ vocab: { a: -4 } })],
+  ['piece "a" has id 1e+300, expected 0 to 1048575', json({ vocab: { a: 1e300 } })],
+  ["piece 8 is not valid Unicode", json({ vocab: { "\ud800": 8 } })],
+  ['pieces "a" and "b" both have id 4', json({ vocab: { a: 4, b: 4 }, merges: [] })],
+  [
+    'added token "<x>" has lstrip, which is not supported',
+    json({}, {
+      added_tokens: [{ id: 8, content: "<x>", lstrip: true }],
+    }),
+  ],
+  [
+    'bos_token "<s>" is not in the vocabulary',
+    json(
+      { vocab: { "<unk>": 0, "</s>": 1 }, merges: [] },
+      { added_tokens: [] },
+    ),
+  ],
+];
+
 Deno.test("names what it refuses", () => {
-  const byteLevel = { type: "ByteLevel", add_prefix_space: false };
-  const cases: readonly (readonly [string | RegExp, string])[] = [
-    [/it is not JSON: /, "{"],
-    ["it holds [1], expected an object", "[1]"],
-    ["model is missing, expected an object", "{}"],
-    ['its model is "WordPiece", expected "BPE" over characters', json({ type: "WordPiece" })],
-    [
-      "it is a byte-level BPE (GPT-2's kind), expected Llama's BPE with byte_fallback",
-      json({}, { pre_tokenizer: { type: "Sequence", pretokenizers: [byteLevel] } }),
-    ],
-    ['model.end_of_word_suffix is "</w>", expected null', json({ end_of_word_suffix: "</w>" })],
-    ["model.dropout is 0.1, expected null", json({ dropout: 0.1 })],
-    ["model.ignore_merges is true, expected false", json({ ignore_merges: true })],
-    [
-      'its normalizer does {"type":"NFKC"}, expected Prepend "▁" and Replace " " by "▁"',
-      json({}, { normalizer: { type: "NFKC" } }),
-    ],
-    [
-      'neither normalizer nor pre_tokenizer turns spaces into "▁"',
-      json({}, { pre_tokenizer: null }),
-    ],
-    [
-      'its pre_tokenizer is {"type":"Whitespace"}, expected Metaspace with "▁"',
-      json({}, { pre_tokenizer: { type: "Whitespace" } }),
-    ],
-    [
-      'prepend_scheme is "last", expected always, first or never',
-      json({}, { pre_tokenizer: { ...METASPACE, prepend_scheme: "last" } }),
-    ],
-    [
-      "byte_fallback is on and byte pieces are missing, expected all 256",
-      json({
-        byte_fallback: true,
-      }),
-    ],
-    ["it has neither byte_fallback nor an unk_token", json({ unk_token: null })],
-    ['merge 0 is "a b c", expected two pieces', json({ merges: ["a b c"] })],
-    [
-      'merge 1, "b a", names a piece that is not in the vocabulary',
-      json({
-        merges: ["a b", "b a"],
-      }),
-    ],
-    ['piece "a" has id -4, expected 0 to 1048575', json({ vocab: { a: -4 } })],
-    ['piece "a" has id 1e+300, expected 0 to 1048575', json({ vocab: { a: 1e300 } })],
-    ["piece 8 is not valid Unicode", json({ vocab: { "\ud800": 8 } })],
-    ['pieces "a" and "b" both have id 4', json({ vocab: { a: 4, b: 4 }, merges: [] })],
-    [
-      'added token "<x>" has lstrip, which is not supported',
-      json({}, {
-        added_tokens: [{ id: 8, content: "<x>", lstrip: true }],
-      }),
-    ],
-    [
-      'bos_token "<s>" is not in the vocabulary',
-      json(
-        { vocab: { "<unk>": 0, "</s>": 1 }, merges: [] },
-        { added_tokens: [] },
-      ),
-    ],
-  ];
-  for (const [problem, text] of cases) {
+  for (const [problem, text] of REFUSALS) {
     const start = 'Cannot load "x/tokenizer.json": ';
     assert.throws(() => read(text), (error: Error) => {
       assert.equal(error.name, "FormatError");
