@@ -47,7 +47,7 @@ function wholeCounts(shares: readonly number[]): number[] {
   for (let period = 1; period <= MAX_PERIOD; period++) {
     const counts = shares.map((share) => Math.round(share * period));
     const isExact = counts.every((count, i) =>
-      count > 0 && Math.abs(shares[i] * period - count) < 1e-9 * period
+      count > 0 && Math.abs(shares[i] * period - count) < 1e-9
     );
     if (isExact) return counts;
   }

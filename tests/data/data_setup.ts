@@ -1,0 +1,57 @@
+// Shared by the data tests: temporary folders, texts in them, and chunk files of known tokens.
+
+import { dirname, join } from "node:path";
+import { type PackedPart, PackedTokens } from "../../lib/io/packed_stream.ts";
+import { PackedWriter } from "../../lib/io/packed_tokens.ts";
+
+/** Runs `body` in a new folder and deletes that. */
+export async function inTempFolder(body: (folder: string) => void | Promise<void>): Promise<void> {
+  const folder = Deno.makeTempDirSync();
+  try {
+    await body(folder);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
+/** Writes files by their path below `folder`. */
+export function writeFiles(
+  folder: string,
+  files: Readonly<Record<string, string | Uint8Array>>,
+): void {
+  for (const [name, content] of Object.entries(files)) {
+    const path = join(folder, name);
+    Deno.mkdirSync(dirname(path), { recursive: true });
+    if (typeof content === "string") Deno.writeTextFileSync(path, content);
+    else Deno.writeFileSync(path, content);
+  }
+}
+
+/** Ids 0, 1, 2, … in chunk files of `chunkTokens`. */
+export function writeCounting(
+  folder: string,
+  prefix: string,
+  tokens: number,
+  chunkTokens: number,
+): PackedPart[] {
+  const writer = new PackedWriter(folder, prefix, "i32", chunkTokens);
+  writer.append(Int32Array.from({ length: tokens }, (_, i) => i), tokens);
+  return writer.finish().map(({ name, tokens }) => ({ path: join(folder, name), tokens }));
+}
+
+/** All tokens of files. */
+export function tokensOf(parts: readonly PackedPart[], vocabSize = 1 << 30): number[] {
+  using stream = new PackedTokens(parts, vocabSize);
+  const ids = new Int32Array(stream.length);
+  stream.read(0, ids, 0, ids.length);
+  return [...ids];
+}
+
+/** Words that do not repeat soon, about `bytes` of them, in lines. */
+export function prose(bytes: number, seed = 1): string {
+  let text = "";
+  for (let i = seed * 1000; text.length < bytes; i++) {
+    text += `${(i * 2654435761 % 99991).toString(36)}${i % 7 === 0 ? ".\n" : " "}`;
+  }
+  return text;
+}
