@@ -5,7 +5,7 @@ import { findNative } from "../../lib/backend/cpu/native.ts";
 import { Allocator } from "../../lib/backend/cpu/allocator.ts";
 import { openBackend } from "../../lib/backend/open.ts";
 import type { Backend } from "../../lib/core/backend.ts";
-import { stackRows, type Tensor } from "../../lib/core/tensor.ts";
+import { rows, stackRows, type Tensor } from "../../lib/core/tensor.ts";
 
 const hasNative = findNative().kind === "found";
 const DEVICES = ["cpu:native", "cpu:wasm", "cpu:wasm64"] as const;
@@ -95,6 +95,38 @@ onEach("contexts of different thread counts compute the same at once", async (op
   assert.deepEqual(sums, new Array(4).fill(sums[0]));
 });
 
+onEach(
+  "views are written, copied, filled and read without touching their neighbours",
+  async (open) => {
+    using backend = await open(1);
+    using arena = backend.allocate("a", {
+      x: { dtype: "f32", shape: [5, 3] },
+      i: { dtype: "i32", shape: [4] },
+      half: { dtype: "bf16", shape: [6] },
+    });
+    const { x, i, half } = arena.tensors;
+    backend.write(rows(x, 1, 2), Float32Array.of(1, 2, 3));
+    backend.copy(rows(x, 4, 5), rows(x, 1, 2));
+    backend.fill(rows(x, 2, 3), 9);
+    backend.write(rows(i, 1, 3), Int32Array.of(7, -8));
+    assert.deepEqual(await floats(backend, x), [0, 0, 0, 1, 2, 3, 9, 9, 9, 0, 0, 0, 1, 2, 3]);
+    assert.deepEqual(await floats(backend, rows(x, 2, 4)), [9, 9, 9, 0, 0, 0]);
+    assert.deepEqual([...new Int32Array(await backend.read(i))], [0, 7, -8, 0]);
+    assert.throws(() => backend.fill(half, 1), /Cannot fill "a.half" of bf16: expected f32 or i32/);
+    assert.throws(() => backend.copy(i, x), /"a.x" of 60 bytes over "a.i" of 16/);
+  },
+);
+
+onEach("a closed backend refuses to work, and closes once", async (open) => {
+  const backend = await open(2);
+  const { x } = backend.allocate("a", { x: { dtype: "f32", shape: [2] } }).tensors;
+  backend[Symbol.dispose]();
+  backend[Symbol.dispose]();
+  assert.throws(() => backend.allocate("b", {}), /Cannot allocate "b": cpu:.* has been closed/);
+  assert.throws(() => backend.fill(x, 1), /"a.x": its arena has been disposed/);
+  assert.equal(backend.allocatedBytes, 0);
+});
+
 onEach("a stacked weight equals the plain one", async (open) => {
   using backend = await open(2);
   const f32 = (...shape: number[]) => ({ dtype: "f32", shape }) as const;
@@ -168,6 +200,19 @@ Deno.test("unknown devices and thread counts are refused by name", async () => {
   await assert.rejects(() => open("tpu", 1), /device "tpu": this build has auto, cpu, cpu:native/);
   await assert.rejects(() => open("cpu", 0), /0 threads: expected a whole number from 1 to 256/);
   await assert.rejects(() => open("cpu:wasm", 2, "bf16"), /bf16 on cpu:wasm .* use f32 or auto/);
+});
+
+Deno.test("auto and cpu take the native kernels where they were built, and bf16 where the CPU has it", async () => {
+  const search = findNative();
+  for (const device of ["auto", "cpu"]) {
+    using backend = await openBackend({ device, threads: 2, matmul: "auto" });
+    if (search.kind === "missing") {
+      assert.match(backend.info.name, /^cpu:wasm \(simd128, 2 threads\)$/);
+    } else assert.equal(backend.info.name, `cpu:native (${search.build.isa}, 2 threads)`);
+    const hasBf16 = search.kind === "found" && search.build.hasBf16;
+    assert.equal(backend.precision.matmul, hasBf16 ? "bf16" : "f32");
+    assert.equal(backend.precision.param, "f32");
+  }
 });
 
 Deno.test("the allocator reuses and joins what was freed", () => {

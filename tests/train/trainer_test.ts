@@ -16,15 +16,16 @@ Deno.test("learns a rule, and gives all memory back", async () => {
   assert.equal(backend.allocatedBytes, before);
 });
 
-Deno.test("same seed: the same losses bit for bit, whatever the number of threads", async () => {
-  const runs = [];
-  for (const threads of [1, 1, 2]) {
-    using backend = await openCpu(threads);
-    runs.push(await train(backend, SMALL_RUN, 8));
-  }
-  assert.deepEqual(runs[1], runs[0]);
-  assert.deepEqual(runs[2], runs[0]);
-});
+for (const device of ["cpu", "cpu:wasm"] as const) {
+  Deno.test(`same seed on ${device}: the same losses bit for bit, with 1, 2 or 3 threads`, async () => {
+    const runs = [];
+    for (const threads of [1, 1, 2, 3]) {
+      using backend = await openCpu(threads, device);
+      runs.push(await train(backend, SMALL_RUN, 8));
+    }
+    for (const run of runs) assert.deepEqual(run, runs[0]);
+  });
+}
 
 Deno.test("another seed: other losses", async () => {
   using backend = await openCpu(1);
