@@ -2,7 +2,6 @@
 // is kept with its bind group, so asking again costs one look-up and no allocation on the device.
 
 import { DeviceError } from "../../core/errors.ts";
-import type { Arena } from "../../core/backend.ts";
 import { byteLength, elementCount, type Tensor } from "../../core/tensor.ts";
 import type { CommandStream, Dispatch } from "./command_stream.ts";
 import type { WebgpuDevice } from "./device.ts";
@@ -42,7 +41,7 @@ export class GpuContext {
   readonly #words = new Uint32Array(SLOT_WORDS);
   readonly #floats = new Float32Array(this.#words.buffer);
   readonly #absent: GPUBuffer;
-  #scratch: Arena<"f32"> | null = null;
+  #scratch: Tensor | null = null;
   #nextSlot = 0;
   #nextKernel = 0;
 
@@ -124,13 +123,11 @@ export class GpuContext {
    * operation may overwrite it.
    */
   scratch(count: number): Tensor {
-    if (this.#scratch === null || elementCount(this.#scratch.tensors.f32.shape) < count) {
-      this.#scratch?.[Symbol.dispose]();
-      const shape = [Math.max(count, MIN_SCRATCH)];
-      this.#scratch = this.memory.allocate("webgpu scratch", { f32: { dtype: "f32", shape } });
+    if (this.#scratch === null || elementCount(this.#scratch.shape) < count) {
+      if (this.#scratch !== null) this.memory.release(this.#scratch);
+      this.#scratch = this.memory.reserve("scratch", Math.max(count, MIN_SCRATCH));
     }
-    const { f32 } = this.#scratch.tensors;
-    return { ...f32, shape: [count] };
+    return { ...this.#scratch, shape: [count] };
   }
 
   /** Drops every prepared dispatch: buffers are about to be destroyed. Work enqueued before is submitted first. */
@@ -144,6 +141,8 @@ export class GpuContext {
   /** Frees the buffers of parameters. */
   destroy(): void {
     this.forget();
+    if (this.#scratch !== null) this.memory.release(this.#scratch);
+    this.#scratch = null;
     for (const page of this.#pages) page.destroy();
     this.#absent.destroy();
   }

@@ -79,35 +79,26 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
   }
 
   allocate<K extends string>(label: string, specs: Readonly<Record<K, TensorSpec>>): Arena<K> {
-    const { device, adapter } = this.#gpu;
-    const tensors: Record<string, Tensor> = {};
-    const buffers: GpuBuffer[] = [];
-    for (const [key, spec] of Object.entries<TensorSpec>(specs)) {
-      checkSpec(`${label}.${key}`, spec, adapter.limits.maxBufferSize, adapter.description);
-    }
-    device.pushErrorScope("out-of-memory");
-    for (const [key, { dtype, shape }] of Object.entries<TensorSpec>(specs)) {
-      const name = `${label}.${key}`;
-      const size = wholeWords(byteLength({ dtype, shape }));
-      const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-      const raw = device.createBuffer({ label: name, size, usage });
-      const buffer = new GpuBuffer(this, raw, size, this.#nextId++);
-      buffers.push(buffer);
-      tensors[key] = { name, dtype, shape, buffer, byteOffset: 0, parts: null };
-    }
-    const size = buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0);
-    const inUse = this.#allocatedBytes;
-    device.popErrorScope().then((error) => {
-      if (error === null) return;
-      const reason = `${size} bytes were asked for, ${inUse} bytes are in use`;
-      this.#gpu.fail(`allocate "${label}"`, `${reason}; ${error.message}`);
-    });
+    const { tensors, buffers } = this.#create(label, specs);
     const named: object = tensors;
     if (!hasTensors(named, specs)) throw new TypeError(`Cannot name the tensors of "${label}"`);
+    const size = buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0);
     const arena = { line: { label, byteLength: size }, buffers };
     this.#live.add(arena);
     this.#allocatedBytes += size;
     return { tensors: named, byteLength: size, [Symbol.dispose]: () => this.#free(arena) };
+  }
+
+  /** A flat f32 tensor for the backend's own work, which stands in no memory table. Ends with `release`. */
+  reserve(label: string, count: number): Tensor {
+    return this.#create(label, { f32: { dtype: "f32", shape: [count] } }).tensors.f32;
+  }
+
+  /** Destroys what `reserve` gave. */
+  release(tensor: Tensor): void {
+    const buffer = this.place("release", tensor);
+    this.#onDispose();
+    destroy([buffer]);
   }
 
   map(): null {
@@ -191,13 +182,37 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
     this.#staging.clear();
   }
 
+  #create(label: string, specs: Readonly<Record<string, TensorSpec>>) {
+    const { device, adapter } = this.#gpu;
+    for (const [key, spec] of Object.entries(specs)) {
+      checkSpec(`${label}.${key}`, spec, adapter.limits.maxBufferSize, adapter.description);
+    }
+    const tensors: Record<string, Tensor> = {};
+    const buffers: GpuBuffer[] = [];
+    device.pushErrorScope("out-of-memory");
+    for (const [key, { dtype, shape }] of Object.entries(specs)) {
+      const name = `${label}.${key}`;
+      const size = wholeWords(byteLength({ dtype, shape }));
+      const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+      const raw = device.createBuffer({ label: name, size, usage });
+      const buffer = new GpuBuffer(this, raw, size, this.#nextId++);
+      buffers.push(buffer);
+      tensors[key] = { name, dtype, shape, buffer, byteOffset: 0, parts: null };
+    }
+    const size = buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0);
+    const inUse = this.#allocatedBytes;
+    device.popErrorScope().then((error) => {
+      if (error === null) return;
+      const reason = `${size} bytes were asked for, ${inUse} bytes are in use`;
+      this.#gpu.fail(`allocate "${label}"`, `${reason}; ${error.message}`);
+    });
+    return { tensors, buffers };
+  }
+
   #free(arena: LiveArena): void {
     if (!this.#live.delete(arena)) return;
     this.#onDispose();
-    for (const buffer of arena.buffers) {
-      buffer.isLive = false;
-      buffer.buffer.destroy();
-    }
+    destroy(arena.buffers);
     this.#allocatedBytes -= arena.line.byteLength;
   }
 
@@ -215,6 +230,13 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
     throw new DeviceError(
       `Cannot ${verb} "${tensor.name}": ${size} bytes at byte ${tensor.byteOffset} are not whole words`,
     );
+  }
+}
+
+function destroy(buffers: readonly GpuBuffer[]): void {
+  for (const buffer of buffers) {
+    buffer.isLive = false;
+    buffer.buffer.destroy();
   }
 }
 
