@@ -132,22 +132,34 @@ function stopOnSignals(): Disposable & { readonly signal: AbortSignal } {
   };
 }
 
-/** Shows kilobytes with their speed, at most ten times a second. */
+const BAR_INTERVAL_MS = 100;
+const LINE_INTERVAL_MS = 5000;
+
+/** Shows kilobytes tokenized with their speed, and lines about what goes on before and after when that takes long. */
 function shows(progress: Progress): (state: PrepareProgress) => void {
-  const interval = 100;
-  let lastMs = -Infinity;
+  let barMs = -Infinity;
+  let lineMs = performance.now();
   let startMs: number | null = null;
   return (state) => {
     const now = performance.now();
-    if (state.phase !== "tokenizing") return;
-    startMs ??= now;
-    const { bytes, totalBytes } = state;
-    if (now - lastMs < interval && bytes < totalBytes) return;
-    lastMs = now;
-    const seconds = (now - startMs) / 1000;
-    const speed = seconds > 0 ? `${(bytes / 1e6 / seconds).toFixed(1)} MB/s` : "";
-    progress.update(Math.ceil(bytes / 1000), Math.ceil(totalBytes / 1000), `kB  ${speed}`);
+    if (state.phase === "tokenizing") {
+      const { bytes, totalBytes } = state;
+      startMs ??= now;
+      if (now - barMs < BAR_INTERVAL_MS && bytes < totalBytes) return;
+      barMs = now;
+      const speed = bytes / 1000 / Math.max(1, now - startMs);
+      const text = `kB  ${speed.toFixed(1)} MB/s`;
+      progress.update(Math.ceil(bytes / 1000), Math.ceil(totalBytes / 1000), text);
+    } else if (now - lineMs >= LINE_INTERVAL_MS) {
+      lineMs = now;
+      progress.line(phaseText(state));
+    }
   };
+}
+
+function phaseText(state: Exclude<PrepareProgress, { readonly phase: "tokenizing" }>): string {
+  if (state.phase === "checking") return `checked ${inGroups(state.files)} chunk files`;
+  return `found ${inGroups(state.files)} files, ${inGroups(Math.round(state.bytes / 1e6))} MB`;
 }
 
 const SHOWN_FILES = 3;
