@@ -139,15 +139,15 @@ const LINE_INTERVAL_MS = 5000;
 function shows(progress: Progress): (state: PrepareProgress) => void {
   let barMs = -Infinity;
   let lineMs = performance.now();
-  let startMs: number | null = null;
+  let first: { readonly ms: number; readonly bytes: number } | null = null;
   return (state) => {
     const now = performance.now();
     if (state.phase === "tokenizing") {
       const { bytes, totalBytes } = state;
-      startMs ??= now;
+      first ??= { ms: now, bytes };
       if (now - barMs < BAR_INTERVAL_MS && bytes < totalBytes) return;
       barMs = now;
-      const speed = bytes / 1000 / Math.max(1, now - startMs);
+      const speed = (bytes - first.bytes) / 1000 / Math.max(1, now - first.ms);
       const text = `kB  ${speed.toFixed(1)} MB/s`;
       progress.update(Math.ceil(bytes / 1000), Math.ceil(totalBytes / 1000), text);
     } else if (now - lineMs >= LINE_INTERVAL_MS) {
