@@ -147,9 +147,9 @@ export interface Ops {
   ): void;
 
   /**
-   * Draws one token per sequence: repetition penalty on tokens with seen > 0, then temperature, top-k, top-p, min-p, then
-   * inverse transform of one uniform number from Philox(key = rng[b] words 0 and 1, counter = [positions[b], rng[b] word 2,
-   * 0, 0]). Afterwards tokens[b] = the choice, logProbs[b] = its log-probability under softmax of the untouched logits,
+   * Draws one token per sequence: repetition penalty on tokens with seen > 0, then temperature, top-k, top-p (of the
+   * probability that top-k left), min-p, then inverse transform, over the ids left in ascending order, of one uniform number
+   * from Philox(key = rng[b] words 0 and 1, counter = [positions[b], rng[b] word 2, 0, 0]). Afterwards tokens[b] = the choice, logProbs[b] = its log-probability under softmax of the untouched logits,
    * seen[b, choice] += 1, positions[b] += 1. tokens, positions (B), logProbs (B) f32, logits (B, V) f32 (destroyed), seen
    * (B, V) i32 or null, rng (B, 3) i32. Ties go to the lower id.
    */

@@ -55,12 +55,21 @@ function olderBuilds(): TestDevice[] {
     const older = { ...build, isa, path, hasBf16: false };
     return {
       name: `cpu:native ${isa}`,
-      missing: null,
+      missing: isFile(path) ? null : "not built: deno task kernels",
       variants: THREADS.map((threads) => () =>
         Promise.resolve(cpuBackend(openNative(older, threads), "f32"))
       ),
     };
   });
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
 
 /** Registers one test a device; `run` gets all variants open and may register steps. */
