@@ -13,10 +13,14 @@ export interface Kernel {
   readonly pipeline: GPUComputePipeline;
 }
 
-/** Entry points by name, each with its override constants. */
-export type KernelSpecs<K extends string> = Readonly<
-  Record<K, { readonly entryPoint: string; readonly constants?: Readonly<Record<string, number>> }>
->;
+/** An entry point and its override constants. */
+export interface KernelSpec {
+  readonly entryPoint: string;
+  readonly constants?: Readonly<Record<string, number>>;
+}
+
+/** Entry points by name. */
+export type KernelSpecs<K extends string> = Readonly<Record<K, KernelSpec>>;
 
 /** Words of a uniform slot, and bytes between slots. */
 const SLOT_WORDS = 64;
@@ -94,6 +98,18 @@ export class GpuContext {
     const named: object = kernels;
     if (!hasKernels(named, specs)) throw new TypeError(`Cannot compile all kernels of "${label}"`);
     return named;
+  }
+
+  /**
+   * Compiles one entry point at its first need, for families with many variants of which a run needs few. The device
+   * reports a failure where the host waits next.
+   */
+  compileNow(label: string, sources: readonly string[], spec: KernelSpec): Kernel {
+    const { device } = this.gpu;
+    const module = device.createShaderModule({ label, code: sources.join("\n") });
+    const compute = { module, entryPoint: spec.entryPoint, constants: { ...spec.constants } };
+    const pipeline = device.createComputePipeline({ label, layout: "auto", compute });
+    return { id: this.#nextKernel++, pipeline };
   }
 
   /**

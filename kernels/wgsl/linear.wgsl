@@ -1,0 +1,228 @@
+// Matrix products out (M, N) = left (M, K) · right (K, N), plus an addend, in blocks of 4 x 4 elements, which are WGSL's
+// matrices. One kernel serves forward and both gradients: they differ in which operand lies along k. Needs rows_*.wgsl,
+// weight_*.wgsl and tile_*.wgsl before it. Formulas: lib/core/ops.ts.
+//
+// A block of the left operand has the rows as its columns, one of the right operand has k, so right · left has the rows
+// of the output as columns.
+
+override IS_LEFT_ALONG_K: bool = true; // left is stored (M, K), otherwise (K, M)
+override IS_RIGHT_ALONG_K: bool = true; // right is stored (N, K), otherwise (K, N)
+override THREADS_DOWN: u32 = 8u;
+override THREADS_ACROSS: u32 = 8u;
+// Blocks of depth that a workgroup fetches into its memory at once; 0 when every thread reads the operands themselves.
+override DEPTH: u32 = 4u;
+
+const NO_ADDEND = 0u;
+const ADDEND = 1u;
+const OUT_ITSELF = 2u;
+
+struct Product {
+  out_at: u32,
+  right_at: u32,
+  left_at: u32,
+  addend_at: u32,
+  m: u32,
+  n: u32,
+  k: u32,
+  out_width: u32, // from row to row of out and addend
+  out_column: u32, // where their columns start
+  left_width: u32, // from row to row of left as stored
+  left_column: u32,
+  right_width: u32,
+  addend_kind: u32,
+  tiles_down: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Product;
+@group(0) @binding(1) var<storage, read_write> out: array<f32>;
+@group(0) @binding(4) var<storage, read> addend: array<f32>;
+
+override BLOCKS_DOWN: u32 = THREADS_DOWN * TALL;
+override BLOCKS_ACROSS: u32 = THREADS_ACROSS * WIDE;
+override LEFT_FOURS: u32 = max(1u, 4u * DEPTH * BLOCKS_DOWN);
+override RIGHT_FOURS: u32 = max(1u, 4u * DEPTH * BLOCKS_ACROSS);
+
+// Column c of block (k, i) of the tile is at (4 k + c) · blocks + i: neighbouring threads read neighbouring addresses.
+var<workgroup> left_tile: array<vec4<f32>, LEFT_FOURS>;
+var<workgroup> right_tile: array<vec4<f32>, RIGHT_FOURS>;
+
+// The first block of this thread, and of its workgroup's tile, in blocks of the output.
+var<private> down: u32;
+var<private> across: u32;
+var<private> tile_down: u32;
+var<private> tile_across: u32;
+
+// How many of the elements up to `end` start at `first`.
+fn remaining(first: u32, end: u32) -> u32 {
+  return end - min(first, end);
+}
+
+// Four elements of the left operand: row `m` from depth `k` on, or depth `k` from row `m` on. Rows beyond the last are
+// the last one again, depths beyond the last are 0.
+fn left_line(m: u32, k: u32) -> vec4<f32> {
+  if (IS_LEFT_ALONG_K) {
+    let start = p.left_column + min(m, p.m - 1u) * p.left_width;
+    return left_four(p.left_at, start + k, remaining(k, p.k));
+  }
+  let count = select(0u, remaining(m, p.m), k < p.k);
+  return left_four(p.left_at, p.left_column + k * p.left_width + m, count);
+}
+
+fn right_line(n: u32, k: u32) -> vec4<f32> {
+  if (IS_RIGHT_ALONG_K) {
+    return right_four(p.right_at, min(n, p.n - 1u) * p.right_width + k, remaining(k, p.k));
+  }
+  let count = select(0u, remaining(n, p.n), k < p.k);
+  return right_four(p.right_at, k * p.right_width + n, count);
+}
+
+// Blocks of the operands by their first row or column and depth, from memory.
+fn fetch_left(m: u32, k: u32) -> mat4x4<f32> {
+  if (IS_LEFT_ALONG_K) {
+    return mat4x4<f32>(
+      left_line(m, k),
+      left_line(m + 1u, k),
+      left_line(m + 2u, k),
+      left_line(m + 3u, k),
+    );
+  }
+  return transpose(
+    mat4x4<f32>(
+      left_line(m, k),
+      left_line(m, k + 1u),
+      left_line(m, k + 2u),
+      left_line(m, k + 3u),
+    ),
+  );
+}
+
+fn fetch_right(n: u32, k: u32) -> mat4x4<f32> {
+  if (IS_RIGHT_ALONG_K) {
+    return transpose(
+      mat4x4<f32>(
+        right_line(n, k),
+        right_line(n + 1u, k),
+        right_line(n + 2u, k),
+        right_line(n + 3u, k),
+      ),
+    );
+  }
+  return mat4x4<f32>(
+    right_line(n, k),
+    right_line(n, k + 1u),
+    right_line(n, k + 2u),
+    right_line(n, k + 3u),
+  );
+}
+
+// The thread's block `i` of an operand at depth `k`, which counts from the start of the tile where there is one.
+fn left_block(i: u32, k: u32) -> mat4x4<f32> {
+  let block = down + i * THREADS_DOWN;
+  if (DEPTH == 0u) {
+    return fetch_left(4u * block, k);
+  }
+  let at = k * BLOCKS_DOWN + block - tile_down;
+  return mat4x4<f32>(
+    left_tile[at],
+    left_tile[at + BLOCKS_DOWN],
+    left_tile[at + 2u * BLOCKS_DOWN],
+    left_tile[at + 3u * BLOCKS_DOWN],
+  );
+}
+
+fn right_block(i: u32, k: u32) -> mat4x4<f32> {
+  let block = across + i * THREADS_ACROSS;
+  if (DEPTH == 0u) {
+    return fetch_right(4u * block, k);
+  }
+  let at = k * BLOCKS_ACROSS + block - tile_across;
+  return mat4x4<f32>(
+    right_tile[at],
+    right_tile[at + BLOCKS_ACROSS],
+    right_tile[at + 2u * BLOCKS_ACROSS],
+    right_tile[at + 3u * BLOCKS_ACROSS],
+  );
+}
+
+// Copies the operands' part of the tile from depth `k` on. Neighbouring threads take what is stored side by side.
+fn fetch_tiles(k: u32, thread: u32) {
+  let threads = THREADS_DOWN * THREADS_ACROSS;
+  for (var b = thread; b < DEPTH * BLOCKS_DOWN; b += threads) {
+    let depth = select(b / BLOCKS_DOWN, b % DEPTH, IS_LEFT_ALONG_K);
+    let i = select(b % BLOCKS_DOWN, b / DEPTH, IS_LEFT_ALONG_K);
+    let block = fetch_left(4u * (tile_down + i), k + 4u * depth);
+    let at = 4u * depth * BLOCKS_DOWN + i;
+    left_tile[at] = block[0];
+    left_tile[at + BLOCKS_DOWN] = block[1];
+    left_tile[at + 2u * BLOCKS_DOWN] = block[2];
+    left_tile[at + 3u * BLOCKS_DOWN] = block[3];
+  }
+  for (var b = thread; b < DEPTH * BLOCKS_ACROSS; b += threads) {
+    let depth = select(b / BLOCKS_ACROSS, b % DEPTH, IS_RIGHT_ALONG_K);
+    let i = select(b % BLOCKS_ACROSS, b / DEPTH, IS_RIGHT_ALONG_K);
+    let block = fetch_right(4u * (tile_across + i), k + 4u * depth);
+    let at = 4u * depth * BLOCKS_ACROSS + i;
+    right_tile[at] = block[0];
+    right_tile[at + BLOCKS_ACROSS] = block[1];
+    right_tile[at + 2u * BLOCKS_ACROSS] = block[2];
+    right_tile[at + 3u * BLOCKS_ACROSS] = block[3];
+  }
+}
+
+fn store_row(m: u32, n: u32, values: vec4<f32>) {
+  if (m >= p.m) {
+    return;
+  }
+  let at = m * p.out_width + p.out_column + n;
+  for (var j = 0u; j < min(4u, remaining(n, p.n)); j++) {
+    var value = values[j];
+    if (p.addend_kind == ADDEND) {
+      value += addend[p.addend_at + at + j];
+    } else if (p.addend_kind == OUT_ITSELF) {
+      value += out[p.out_at + at + j];
+    }
+    out[p.out_at + at + j] = value;
+  }
+}
+
+// Stores the thread's block `i` down and `j` across.
+fn store(i: u32, j: u32, block: mat4x4<f32>) {
+  let m = 4u * (down + i * THREADS_DOWN);
+  let n = 4u * (across + j * THREADS_ACROSS);
+  store_row(m, n, block[0]);
+  store_row(m + 1u, n, block[1]);
+  store_row(m + 2u, n, block[2]);
+  store_row(m + 3u, n, block[3]);
+}
+
+// A workgroup a tile; tiles that share columns of the right operand, the weight, follow each other.
+@compute @workgroup_size(THREADS_DOWN * THREADS_ACROSS)
+fn product(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let tile = group.x + group.y * groups.x;
+  if (tile / p.tiles_down * BLOCKS_ACROSS * 4u >= p.n) {
+    return;
+  }
+  tile_down = tile % p.tiles_down * BLOCKS_DOWN;
+  tile_across = tile / p.tiles_down * BLOCKS_ACROSS;
+  down = tile_down + thread / THREADS_ACROSS;
+  across = tile_across + thread % THREADS_ACROSS;
+  if (DEPTH == 0u) {
+    for (var k = 0u; k < p.k; k += 4u) {
+      add_products(k);
+    }
+  } else {
+    for (var k = 0u; k < p.k; k += 4u * DEPTH) {
+      fetch_tiles(k, thread);
+      workgroupBarrier();
+      for (var depth = 0u; depth < 4u * DEPTH; depth += 4u) {
+        add_products(depth);
+      }
+      workgroupBarrier();
+    }
+  }
+  store_sums();
+}
