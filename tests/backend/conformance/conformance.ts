@@ -17,9 +17,13 @@ export function conformance(
     made.set(key, known);
     return known;
   };
-  onDevices(family, [...DEVICES, ...ROUNDING_DEVICES, ...OLDER_NATIVE_BUILDS], async (backends, t) => {
-    for (const one of casesFor(backends[0].precision)) {
-      await t.step(one.name, () => one.check(backends));
-    }
-  });
+  onDevices(
+    family,
+    [...DEVICES, ...ROUNDING_DEVICES, ...OLDER_NATIVE_BUILDS],
+    async (backends, t) => {
+      for (const one of casesFor(backends[0].precision)) {
+        await t.step(one.name, () => one.check(backends));
+      }
+    },
+  );
 }
