@@ -1,0 +1,215 @@
+// Gradients of attention in two passes without atomics: a tile of queries goes through the keys, then a tile of keys
+// through the queries; both compute the scores anew. Needs attention_blocks.wgsl before it. Formulas: lib/core/ops.ts.
+
+@group(0) @binding(1) var<storage, read_write> dqkv: array<f32>;
+@group(0) @binding(2) var<storage, read> lse: array<f32>;
+@group(0) @binding(7) var<storage, read> delta: array<f32>;
+
+override THREADS: u32 = ROW_BLOCKS * KEY_BLOCKS;
+override WEIGHTS: u32 = 4u * THREADS;
+override TILE_ROWS: u32 = 4u * ROW_BLOCKS;
+
+// Scores' gradients and weights of a tile; in the first pass queries are the components, in the second keys are.
+var<workgroup> dscores: array<vec4<f32>, WEIGHTS>;
+var<workgroup> weights: array<vec4<f32>, WEIGHTS>;
+
+fn row_vector(indices: vec4<u32>) -> vec4<f32> {
+  return vec4<f32>(lse[indices.x], lse[indices.y], lse[indices.z], lse[indices.w]);
+}
+
+// Stores a block whose columns are elements d to d + 3 of heads that start at `starts`; `count` of them are there.
+fn store_block(starts: vec4<u32>, count: u32, d: u32, block: mat4x4<f32>) {
+  let rows = transpose(block);
+  for (var i = 0u; i < min(4u, count); i++) {
+    for (var j = 0u; j < min(4u, a.width - min(d, a.width)); j++) {
+      dqkv[a.out_at + starts[i] + d + j] = rows[i][j];
+    }
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn backward_queries(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let index = group.x + group.y * groups.x;
+  let tile = index % a.tiles;
+  let head = index / a.tiles % a.key_heads;
+  let batch = index / a.tiles / a.key_heads;
+  let row_block = thread / KEY_BLOCKS;
+  let block = thread % KEY_BLOCKS;
+  let row = 4u * (tile * ROW_BLOCKS + row_block);
+  let queries = query_starts(batch, head, row);
+  let gradients = output_starts(batch, head, row);
+  var row_lse: vec4<f32>;
+  var row_delta: vec4<f32>;
+  var last_keys: vec4<u32>;
+  for (var i = 0u; i < 4u; i++) {
+    let at = lse_index(batch, head, row + i);
+    row_lse[i] = lse[a.lse_at + at];
+    row_delta[i] = delta[a.delta_at + at];
+    last_keys[i] = min(row + i, row_count() - 1u) / a.group;
+  }
+  let end = (min((tile + 1u) * TILE_ROWS, row_count()) - 1u) / a.group + 1u;
+  let d = 4u * block;
+  let second_d = d + 4u * KEY_BLOCKS;
+  var first_out: mat4x4<f32>;
+  var second_out: mat4x4<f32>;
+  for (var key = 0u; key < end; key += 4u * KEY_BLOCKS) {
+    let own_key = key + 4u * block;
+    let own_keys = key_starts(batch, head, own_key, end);
+    var scores = mat4x4<f32>();
+    var dweights = mat4x4<f32>();
+    for (var e = 0u; e < a.width; e += 4u) {
+      scores += transpose(query_block(queries, e)) * key_block(own_keys, e);
+      dweights += transpose(gradient_block(gradients, e)) * value_block(own_keys, e);
+    }
+    workgroupBarrier();
+    for (var j = 0u; j < 4u; j++) {
+      let is_seen = vec4<u32>(own_key + j) <= last_keys;
+      let weight = select(vec4<f32>(), exp(a.scale * scores[j] - row_lse), is_seen);
+      let at = (4u * block + j) * ROW_BLOCKS + row_block;
+      dscores[at] = a.scale * weight * (dweights[j] - row_delta);
+    }
+    workgroupBarrier();
+    for (var i = 0u; i < KEY_BLOCKS && key + 4u * i < end; i++) {
+      let keys = key_starts(batch, head, key + 4u * i, end);
+      let at = 4u * i * ROW_BLOCKS + row_block;
+      let tile_dscores = mat4x4<f32>(
+        dscores[at],
+        dscores[at + ROW_BLOCKS],
+        dscores[at + 2u * ROW_BLOCKS],
+        dscores[at + 3u * ROW_BLOCKS],
+      );
+      if (d < a.width) {
+        first_out += tile_dscores * transpose(key_block(keys, d));
+      }
+      if (second_d < a.width) {
+        second_out += tile_dscores * transpose(key_block(keys, second_d));
+      }
+    }
+  }
+  let count = row_count() - min(row, row_count());
+  store_block(queries, count, d, first_out);
+  store_block(queries, count, second_d, second_out);
+}
+
+// Where the rows of the tile start in qkv and in the output's gradient.
+var<workgroup> tile_queries: array<vec4<u32>, ROW_BLOCKS>;
+var<workgroup> tile_gradients: array<vec4<u32>, ROW_BLOCKS>;
+
+@compute @workgroup_size(THREADS)
+fn backward_keys(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let index = group.x + group.y * groups.x;
+  let tile = index % a.tiles;
+  let head = index / a.tiles % a.key_heads;
+  let batch = index / a.tiles / a.key_heads;
+  let block = thread / ROW_BLOCKS;
+  let row_block = thread % ROW_BLOCKS;
+  let key = 4u * (tile * KEY_BLOCKS + block);
+  let keys = key_starts(batch, head, key, a.slots);
+  let key_numbers = key + vec4<u32>(0u, 1u, 2u, 3u);
+  let d = 4u * row_block;
+  let second_d = d + 4u * ROW_BLOCKS;
+  var first_keys: mat4x4<f32>;
+  var second_keys: mat4x4<f32>;
+  var first_values: mat4x4<f32>;
+  var second_values: mat4x4<f32>;
+  for (var first = tile * 4u * KEY_BLOCKS * a.group; first < row_count(); first += TILE_ROWS) {
+    let row = first + 4u * row_block;
+    let queries = query_starts(batch, head, row);
+    let gradients = output_starts(batch, head, row);
+    var scores = mat4x4<f32>();
+    var dweights = mat4x4<f32>();
+    for (var e = 0u; e < a.width; e += 4u) {
+      scores += transpose(key_block(keys, e)) * query_block(queries, e);
+      dweights += transpose(value_block(keys, e)) * gradient_block(gradients, e);
+    }
+    workgroupBarrier();
+    for (var i = 0u; i < 4u; i++) {
+      let at = lse_index(batch, head, row + i);
+      let is_seen = (key_numbers <= vec4<u32>((row + i) / a.group)) &
+        vec4<bool>(row + i < row_count());
+      let raised = exp(a.scale * scores[i] - lse[a.lse_at + at]);
+      let weight = select(vec4<f32>(), raised, is_seen);
+      let place = (4u * row_block + i) * KEY_BLOCKS + block;
+      weights[place] = weight;
+      dscores[place] = a.scale * weight * (dweights[i] - delta[a.delta_at + at]);
+    }
+    if (block == 0u) {
+      tile_queries[row_block] = queries;
+      tile_gradients[row_block] = gradients;
+    }
+    workgroupBarrier();
+    for (var i = 0u; i < ROW_BLOCKS && first + 4u * i < row_count(); i++) {
+      let at = 4u * i * KEY_BLOCKS + block;
+      let tile_weights = mat4x4<f32>(
+        weights[at],
+        weights[at + KEY_BLOCKS],
+        weights[at + 2u * KEY_BLOCKS],
+        weights[at + 3u * KEY_BLOCKS],
+      );
+      let tile_dscores = mat4x4<f32>(
+        dscores[at],
+        dscores[at + KEY_BLOCKS],
+        dscores[at + 2u * KEY_BLOCKS],
+        dscores[at + 3u * KEY_BLOCKS],
+      );
+      if (d < a.width) {
+        first_keys += tile_dscores * transpose(query_block(tile_queries[i], d));
+        first_values += tile_weights * transpose(gradient_block(tile_gradients[i], d));
+      }
+      if (second_d < a.width) {
+        second_keys += tile_dscores * transpose(query_block(tile_queries[i], second_d));
+        second_values += tile_weights * transpose(gradient_block(tile_gradients[i], second_d));
+      }
+    }
+  }
+  let count = a.slots - min(key, a.slots);
+  store_block(a.key_first + keys, count, d, first_keys);
+  store_block(a.key_first + keys, count, second_d, second_keys);
+  store_block(a.value_first + keys, count, d, first_values);
+  store_block(a.value_first + keys, count, second_d, second_values);
+}
+
+struct Delta {
+  delta_at: u32,
+  out_at: u32,
+  dout_at: u32,
+  rows: u32, // B T H
+  queries: u32,
+  heads: u32,
+  width: u32,
+}
+
+@group(0) @binding(0) var<uniform> e: Delta;
+@group(0) @binding(1) var<storage, read_write> delta_out: array<f32>;
+@group(0) @binding(2) var<storage, read> outputs: array<f32>;
+@group(0) @binding(3) var<storage, read> gradients_in: array<f32>;
+
+override DELTA_GROUP: u32 = 64u;
+
+// delta (B, H, T) = Σ out · dOut, a thread a row.
+@compute @workgroup_size(DELTA_GROUP)
+fn row_products(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let row = (group.x + group.y * groups.x) * DELTA_GROUP + thread;
+  if (row >= e.rows) {
+    return;
+  }
+  var sum = 0.0;
+  for (var j = row * e.width; j < (row + 1u) * e.width; j++) {
+    sum += outputs[e.out_at + j] * gradients_in[e.dout_at + j];
+  }
+  let t = row / e.heads % e.queries;
+  let n = row / e.heads / e.queries;
+  delta_out[e.delta_at + (n * e.heads + row % e.heads) * e.queries + t] = sum;
+}
