@@ -1,16 +1,82 @@
-// deno-lint-ignore-file no-console
-// Runs several commands in turn (A B C A B C …) and compares one number of the JSON object each prints last. Commands run
-// on one machine in one session, so drift hits all of them alike; the ratios are taken round by round.
+// Runs several commands in turn (A B C A B C …) and compares the figures in the JSON object each prints last. Commands
+// run on one machine in one session, so drift hits all of them alike; ratios are taken round by round. The tables of
+// the other files here are made with it, and any two commands can be compared by hand:
 //
 //   deno run -A tests/bench/side_by_side.ts --metric tokens_per_second --rounds 3 --json out.json \
-//     "ours=deno run -A tests/bench/train_bench.ts --preset nano-15m" "torch=python3 torch_llama.py train --preset nano-15m"
+//     "ours=deno run -A tests/bench/train_bench.ts" "peer=python3 some_script.py --flag 'a b'"
 
+// deno-lint-ignore-file no-console
 import { Command } from "commander";
+import { describeMachine } from "./machine.ts";
+import { median } from "./median.ts";
 
-interface Contender {
+/** A command to run. */
+export interface Contender {
   readonly name: string;
   readonly argv: readonly string[];
-  readonly values: number[];
+}
+
+/** What a command printed, round by round: figures by their key. */
+export interface Measured extends Contender {
+  readonly rounds: readonly Readonly<Record<string, number>>[];
+}
+
+/**
+ * Runs the contenders in turn, `rounds` times, and reads the numbers of the last JSON line each prints (objects inside
+ * are descended into: `a.b`). Says on stderr what it is at.
+ * @throws {Error} when a command fails, with what it printed.
+ */
+export async function measureInTurn(
+  contenders: readonly Contender[],
+  rounds: number,
+): Promise<Measured[]> {
+  const measured = contenders.map((one) => ({
+    ...one,
+    rounds: new Array<Readonly<Record<string, number>>>(),
+  }));
+  for (let round = 1; round <= rounds; round++) {
+    for (const one of measured) {
+      console.error(`round ${round} of ${rounds}: ${one.name}`);
+      one.rounds.push(await run(one));
+    }
+  }
+  return measured;
+}
+
+/** The median of a figure over the rounds; NaN where it was not printed. */
+export function medianOf(measured: Measured, metric: string): number {
+  return median(measured.rounds.map((figures) => figures[metric] ?? NaN));
+}
+
+/** How many times the figure of `second` fits into that of `first`: the median of the rounds' ratios. */
+export function ratioOf(first: Measured, second: Measured, metric: string): number {
+  return median(first.rounds.map((figures, i) => figures[metric] / second.rounds[i][metric]));
+}
+
+async function run({ name, argv: [command, ...args] }: Contender): Promise<Record<string, number>> {
+  const output = await new Deno.Command(command, { args, stdout: "piped", stderr: "piped" })
+    .output();
+  const decoder = new TextDecoder();
+  const text = decoder.decode(output.stdout);
+  const line = text.trimEnd().split("\n").findLast((one) => one.startsWith("{"));
+  if (output.code !== 0 || line === undefined) {
+    throw new Error(
+      `"${name}" ended with code ${output.code} and ${line === undefined ? "no" : "a"} result:\n` +
+        decoder.decode(output.stderr).slice(-2000),
+    );
+  }
+  return numbersIn(JSON.parse(line));
+}
+
+function numbersIn(value: object, prefix = ""): Record<string, number> {
+  const numbers: Record<string, number> = {};
+  for (const [key, one] of Object.entries(value)) {
+    if (typeof one === "number") numbers[prefix + key] = one;
+    else if (typeof one === "object" && one !== null) {
+      Object.assign(numbers, numbersIn(one, `${prefix}${key}.`));
+    }
+  }
+  return numbers;
 }
 
 function parseContender(text: string): Contender {
@@ -19,89 +85,32 @@ function parseContender(text: string): Contender {
   if (at < 1 || argv === undefined) {
     throw new RangeError(`Cannot read "${text}": expected NAME=COMMAND ARGS`);
   }
-  return { name: text.slice(0, at), argv, values: [] };
-}
-
-/** The number `metric` (dots descend) in the last JSON line a command printed. */
-function readMetric(output: string, metric: string): number {
-  const line = output.trimEnd().split("\n").findLast((l) => l.startsWith("{"));
-  let value: unknown = line === undefined ? undefined : JSON.parse(line);
-  for (const key of metric.split(".")) {
-    value = typeof value === "object" && value !== null
-      ? Object.entries(value).find(([k]) => k === key)?.[1]
-      : undefined;
-  }
-  if (typeof value !== "number") {
-    throw new TypeError(`Cannot find the number "${metric}" in:\n${output.slice(-2000)}`);
-  }
-  return value;
-}
-
-async function measure(contender: Contender, metric: string): Promise<number> {
-  const [command, ...args] = contender.argv;
-  const { code, stdout, stderr } = await new Deno.Command(command, {
-    args,
-    stdout: "piped",
-    stderr: "piped",
-  }).output();
-  const decoder = new TextDecoder();
-  if (code !== 0) {
-    throw new Error(`"${contender.name}" ended with code ${code}:\n${decoder.decode(stderr)}`);
-  }
-  return readMetric(decoder.decode(stdout), metric);
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
-
-function cpuName(): string {
-  const text = Deno.build.os === "linux" ? Deno.readTextFileSync("/proc/cpuinfo") : "";
-  return text.match(/model name\s*:\s*(.+)/)?.[1] ?? `${Deno.build.os} ${Deno.build.arch}`;
+  return { name: text.slice(0, at), argv };
 }
 
 async function main(): Promise<void> {
   const program = new Command("side_by_side")
     .argument("<name=command...>", "what to run; the first is compared with each other")
     .requiredOption("--metric <key>", "number to read from each command's last JSON line")
-    .option("--rounds <n>", "counted rounds", "3")
+    .option("--rounds <n>", "how often each runs", "3")
     .option("--json <file>", "write the figures here")
     .parse();
   const options = program.opts<{ metric: string; rounds: string; json?: string }>();
-  const contenders = program.args.map(parseContender);
-  for (let round = 0; round < Number(options.rounds); round++) {
-    for (const contender of contenders) {
-      const value = await measure(contender, options.metric);
-      contender.values.push(value);
-      console.error(`round ${round + 1}: ${contender.name} ${value}`);
-    }
-  }
-  const [first] = contenders;
-  const rows = contenders.map(({ name, argv, values }) => ({
-    name,
-    command: argv.join(" "),
-    minimum: Math.min(...values),
-    median: median(values),
-    maximum: Math.max(...values),
-    firstOverThis: median(values.map((value, i) => first.values[i] / value)),
-  }));
-  console.log(`${options.metric} on ${cpuName()}, ${navigator.hardwareConcurrency} cores`);
-  for (const row of rows) {
-    const figures = [row.minimum, row.median, row.maximum].map((v) => v.toFixed(2).padStart(10));
-    console.log(`${row.name.padEnd(16)}${figures.join("")}   ${row.firstOverThis.toFixed(2)}`);
+  const measured = await measureInTurn(program.args.map(parseContender), Number(options.rounds));
+  const [first] = measured;
+  console.log(`${options.metric}          least    median      most   first/this`);
+  for (const one of measured) {
+    const figures = one.rounds.map((round) => round[options.metric]);
+    const cells = [Math.min(...figures), median(figures), Math.max(...figures)];
+    console.log(
+      one.name.padEnd(16) + cells.map((cell) => cell.toFixed(2).padStart(10)).join("") +
+        ratioOf(first, one, options.metric).toFixed(2).padStart(13),
+    );
   }
   if (options.json !== undefined) {
-    const report = {
-      metric: options.metric,
-      date: new Date().toISOString().slice(0, 10),
-      cpu: cpuName(),
-      cores: navigator.hardwareConcurrency,
-      rows,
-    };
-    await Deno.writeTextFile(options.json, JSON.stringify(report, null, 1) + "\n");
+    const report = { ...describeMachine(), metric: options.metric, measured };
+    Deno.writeTextFileSync(options.json, `${JSON.stringify(report, null, 1)}\n`);
   }
 }
 
-await main();
+if (import.meta.main) await main();

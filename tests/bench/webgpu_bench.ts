@@ -1,0 +1,352 @@
+// What the WebGPU backend costs and reaches: microseconds to encode a dispatch, dispatches of a layer, rates of kernels
+// beside a plain copy and beside multiply-adds in registers, all in one run; not a test.
+//
+//   deno run -A tests/bench/webgpu_bench.ts [--model configs/models/nano-15m.yaml] [--rows 1024] [--json FILE]
+
+// deno-lint-ignore-file no-console
+import { parseArgs } from "node:util";
+import { webgpuBackend } from "../../lib/backend/webgpu/backend.ts";
+import { CommandStream } from "../../lib/backend/webgpu/command_stream.ts";
+import { GpuContext } from "../../lib/backend/webgpu/context.ts";
+import { openDevice, type WebgpuDevice } from "../../lib/backend/webgpu/device.ts";
+import { fillOp } from "../../lib/backend/webgpu/fill.ts";
+import { GpuMemory } from "../../lib/backend/webgpu/memory.ts";
+import type { Backend } from "../../lib/core/backend.ts";
+import type { SamplingOptions } from "../../lib/core/ops.ts";
+import { byteLength, elementCount, rows as rowsOf, type Tensor } from "../../lib/core/tensor.ts";
+import { attentionWidth, type ModelConfig } from "../../lib/model/config.ts";
+import { describeMachine } from "./machine.ts";
+import { median } from "./median.ts";
+import { randomSamples, readModelFile, syntheticTrainer } from "./synthetic_training.ts";
+import ceilings from "./webgpu_ceilings.wgsl" with { type: "text" };
+
+const GROUP = 256;
+const REPEATS = 7;
+
+interface Encoding {
+  /** Host microseconds a dispatch, asked for again through the operation. */
+  readonly microsecondsByOperation: number;
+  /** The same out of a recorded list. */
+  readonly microsecondsByReplay: number;
+  /** Microseconds until the device is done with a dispatch that does nearly nothing. */
+  readonly microsecondsOnDevice: number;
+}
+
+interface Ceilings {
+  readonly copyGbs: number;
+  readonly multiplyAddGflops: number;
+}
+
+/** An operation on tensors of its own: what it moves or computes. */
+interface Case {
+  readonly name: string;
+  readonly unit: "GB/s" | "GFLOP/s";
+  /** Bytes or floating-point operations. */
+  readonly amount: number;
+  readonly run: () => void;
+}
+
+/** The median of milliseconds of `run` until the device is done, after one run to warm up. */
+async function elapsedMs(run: () => void, done: () => Promise<void>): Promise<number> {
+  const times: number[] = [];
+  for (let repeat = 0; repeat <= REPEATS; repeat++) {
+    await done();
+    const start = performance.now();
+    run();
+    await done();
+    times.push(performance.now() - start);
+  }
+  return median(times.slice(1));
+}
+
+/** A context beside the backend's, on the same device. */
+function openContext(gpu: WebgpuDevice) {
+  const stream = new CommandStream(gpu.device);
+  const memory = new GpuMemory(gpu, stream, () => context.forget());
+  const context = new GpuContext(gpu, memory, stream);
+  const done = async () => {
+    stream.flush();
+    await gpu.device.queue.onSubmittedWorkDone();
+    gpu.check();
+  };
+  return { stream, memory, context, done };
+}
+
+async function measureEncoding(gpu: WebgpuDevice): Promise<Encoding> {
+  const count = 20_000;
+  const { stream, memory, context, done } = openContext(gpu);
+  const fill = await fillOp(context);
+  using arena = memory.allocate("encoding", { x: { dtype: "f32", shape: [64 * 64] } });
+  const views = Array.from({ length: 64 }, (_, i) => rowsOf(arena.tensors.x, 64 * i, 64 * i + 1));
+  const enqueue = () => {
+    for (let i = 0; i < count; i++) fill(views[i % 64], 1);
+  };
+  const replay = () => stream.replay("encoding", enqueue);
+  const host = async (run: () => void) => {
+    const times: number[] = [];
+    for (let repeat = 0; repeat <= REPEATS; repeat++) {
+      await done();
+      const start = performance.now();
+      run();
+      times.push((performance.now() - start) * 1000 / count);
+    }
+    return median(times.slice(1));
+  };
+  const encoding = {
+    microsecondsByOperation: await host(enqueue),
+    microsecondsByReplay: await host(replay),
+    microsecondsOnDevice: await elapsedMs(replay, done) * 1000 / count,
+  };
+  context.destroy();
+  return encoding;
+}
+
+async function measureCeilings(gpu: WebgpuDevice): Promise<Ceilings> {
+  const { memory, context, done } = openContext(gpu);
+  const constants = { GROUP };
+  const kernels = await context.compile("ceilings", [ceilings], {
+    copy: { entryPoint: "copy", constants },
+    multiplyAdd: { entryPoint: "multiply_add", constants },
+  });
+  const count = 1 << 24, rounds = 4096, threads = 1 << 16;
+  const spec = { dtype: "f32", shape: [count] } as const;
+  using arena = memory.allocate("ceilings", { out: spec, x: spec });
+  const { out, x } = arena.tensors;
+  const copyMs = await elapsedMs(
+    () => context.run(kernels.copy, [out, x], [count / 4], [], count / 4 / GROUP),
+    done,
+  );
+  const multiplyMs = await elapsedMs(
+    () => context.run(kernels.multiplyAdd, [out], [rounds], [0.5], threads / GROUP),
+    done,
+  );
+  const measured = {
+    copyGbs: 8 * count / copyMs / 1e6,
+    multiplyAddGflops: 64 * rounds * threads / multiplyMs / 1e6,
+  };
+  context.destroy();
+  return measured;
+}
+
+/** Dispatches of one more layer in a training step and in a decoding step of the model. */
+async function countDispatches(backend: Backend, model: ModelConfig): Promise<number> {
+  const original = GPUComputePassEncoder.prototype.dispatchWorkgroups;
+  let count = 0;
+  GPUComputePassEncoder.prototype.dispatchWorkgroups = function (x, y, z) {
+    count++;
+    original.call(this, x, y, z);
+  };
+  try {
+    const counts: number[] = [];
+    for (const numLayers of [1, 2]) {
+      using trainer = syntheticTrainer(backend, { ...model, numLayers }, 1, 64);
+      count = 0;
+      await trainer.step(1, randomSamples(model.vocabSize, 64));
+      counts.push(count);
+    }
+    return counts[1] - counts[0];
+  } finally {
+    GPUComputePassEncoder.prototype.dispatchWorkgroups = original;
+  }
+}
+
+const f32 = (...shape: number[]) => ({ dtype: "f32", shape }) as const;
+const i32 = (...shape: number[]) => ({ dtype: "i32", shape }) as const;
+
+/** Rows of logits: the head of a training step runs in chunks. */
+const LOGIT_ROWS = 256;
+
+/** Operands of every operation on N rows. */
+function allocateOperands(backend: Backend, model: ModelConfig, N: number) {
+  const { hiddenSize: C, intermediateSize: F, numHeads: H, numKvHeads: K, headDim: D } = model;
+  const V = model.vocabSize, P = 4 * C * C;
+  const arena = backend.allocate("bench", {
+    x: f32(N, C),
+    y: f32(N, C),
+    dx: f32(N, C),
+    rstd: f32(N),
+    norm: f32(C),
+    dNorm: f32(C),
+    qkv: f32(1, N, H + 2 * K, D),
+    attnOut: f32(1, N, H, D),
+    table: f32(N, D),
+    positions: i32(1, N),
+    keys: f32(1, K, N, D),
+    values: f32(1, K, N, D),
+    gateUp: f32(N, 2 * F),
+    swiglu: f32(N, F),
+    embed: f32(V, C),
+    tokens: i32(N),
+    logits: f32(LOGIT_ROWS, V),
+    losses: f32(LOGIT_ROWS),
+    targets: i32(LOGIT_ROWS),
+    param: f32(P),
+    grad: f32(P),
+    m: f32(P),
+    v: f32(P),
+    scalars: f32(64),
+    clip: f32(2),
+    weight: f32(2 * F, C),
+    halves: { dtype: "bf16", shape: [P] },
+    blocks: { dtype: "q8_0", shape: [P] },
+    sampled: i32(1),
+    sampledAt: i32(1),
+    logProb: f32(1),
+    rng: i32(1, 3),
+  });
+  const t = arena.tensors;
+  for (const [seed, x] of [t.x, t.y, t.qkv, t.gateUp, t.swiglu, t.logits, t.grad].entries()) {
+    backend.write(
+      x,
+      Float32Array.from({ length: elementCount(x.shape) }, (_, i) => Math.sin(i * 1.37 + seed)),
+    );
+  }
+  backend.write(t.tokens, Int32Array.from({ length: N }, (_, i) => (i * i * 31) % V));
+  backend.write(t.positions, Int32Array.from({ length: N }, (_, i) => i));
+  backend.fill(t.clip, 1);
+  backend.fill(t.scalars, 1);
+  return arena;
+}
+
+type Operands = ReturnType<typeof allocateOperands>["tensors"];
+
+/** What memory bounds in training; bytes are those of operands that must move once. */
+function trainingCases(ops: Backend, model: ModelConfig, t: Operands): Case[] {
+  const { hiddenSize: C, intermediateSize: F, numHeads: H, numKvHeads: K, headDim: D } = model;
+  const V = model.vocabSize, N = t.x.shape[0], P = t.param.shape[0];
+  const one = rowsOf(t.scalars, 0, 1), schedule = rowsOf(t.scalars, 0, 2);
+  const adamw = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };
+  const words = (name: string, count: number, run: () => void): Case => ({
+    ...{ name, unit: "GB/s", amount: 4 * count, run },
+  });
+  return [
+    words("fill", P, () => ops.fill(t.param, 1)),
+    words("rmsnormForward", 2 * N * C, () => ops.rmsnormForward(t.y, t.rstd, t.x, t.norm, 1e-5)),
+    words(
+      "rmsnormBackward",
+      4 * N * C,
+      () => ops.rmsnormBackward(t.dx, t.dNorm, t.y, t.x, t.norm, t.rstd),
+    ),
+    words(
+      "ropeForward",
+      2 * N * (H + K) * D,
+      () => ops.ropeForward(t.qkv, t.table, t.positions, H, K),
+    ),
+    words("swigluForward", 3 * N * F, () => ops.swigluForward(t.swiglu, t.gateUp)),
+    words("swigluBackward", 5 * N * F, () => ops.swigluBackward(t.gateUp, t.swiglu, t.gateUp)),
+    words("embeddingForward", 2 * N * C, () => ops.embeddingForward(t.x, t.tokens, t.embed)),
+    words("embeddingBackward", 3 * N * C, () => ops.embeddingBackward(t.embed, t.y, t.tokens)),
+    words(
+      "crossEntropyForward",
+      LOGIT_ROWS * V,
+      () => ops.crossEntropyForward(t.losses, t.logits, t.targets),
+    ),
+    words(
+      "crossEntropyForwardBackward",
+      3 * LOGIT_ROWS * V,
+      () => ops.crossEntropyForwardBackward(t.losses, t.logits, t.targets, 1),
+    ),
+    words("sumOfSquares", P, () => ops.sumOfSquares(one, t.grad)),
+    words(
+      "adamwUpdate",
+      7 * P,
+      () => ops.adamwUpdate(t.param, null, t.grad, t.m, t.v, t.clip, schedule, adamw),
+    ),
+  ];
+}
+
+/** What memory bounds in generating and loading. */
+function generationCases(ops: Backend, model: ModelConfig, t: Operands): Case[] {
+  const V = model.vocabSize, P = t.param.shape[0];
+  const plain = { temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 };
+  const logits = rowsOf(t.logits, 0, 1);
+  const sample = (options: Partial<SamplingOptions>): Case => ({
+    name: `sampleToken ${JSON.stringify(options)}`,
+    unit: "GB/s",
+    amount: 4 * V,
+    run: () =>
+      ops.sampleToken(t.sampled, t.sampledAt, t.logProb, logits, null, t.rng, {
+        ...plain,
+        ...options,
+      }),
+  });
+  const moved = (name: string, tensors: readonly Tensor[], run: () => void): Case => ({
+    name,
+    unit: "GB/s",
+    amount: tensors.reduce((sum, tensor) => sum + byteLength(tensor), 0),
+    run,
+  });
+  return [
+    moved(
+      "kvCacheAppend",
+      [t.keys, t.values, t.keys, t.values],
+      () => ops.kvCacheAppend(t.keys, t.values, t.qkv, t.positions),
+    ),
+    moved(`cast ${P} f32 to bf16`, [t.halves, t.grad], () => ops.cast(t.halves, t.grad)),
+    moved(`quantize ${P} f32 to q8_0`, [t.blocks, t.grad], () => ops.quantize(t.blocks, t.grad)),
+    sample({}),
+    sample({ topK: 40 }),
+    sample({ topP: 0.9 }),
+  ];
+}
+
+/** What arithmetic bounds; causal attention counts half the scores. */
+function productCases(ops: Backend, model: ModelConfig, t: Operands): Case[] {
+  const { hiddenSize: C, intermediateSize: F } = model, N = t.x.shape[0];
+  const product = (name: string, amount: number, run: () => void): Case => ({
+    ...{ name, unit: "GFLOP/s", amount, run },
+  });
+  const amount = 4 * N * C * F, scores = 2 * N * N * attentionWidth(model);
+  return [
+    product("linearForward", amount, () => ops.linearForward(t.gateUp, t.x, t.weight, null)),
+    product(
+      "linearBackwardInput",
+      amount,
+      () => ops.linearBackwardInput(t.x, t.gateUp, t.weight),
+    ),
+    product(
+      "linearBackwardWeight",
+      amount,
+      () => ops.linearBackwardWeight(t.weight, t.gateUp, t.x),
+    ),
+    product("attentionForward", scores, () => ops.attentionForward(t.attnOut, null, t.qkv)),
+  ];
+}
+
+const { values } = parseArgs({
+  args: Deno.args,
+  options: {
+    model: { type: "string", default: "configs/models/nano-15m.yaml" },
+    rows: { type: "string", default: "1024" },
+    json: { type: "string" },
+  },
+});
+const model = readModelFile(values.model);
+const gpu = await openDevice();
+const encoding = await measureEncoding(gpu);
+console.log(encoding);
+const ceiling = await measureCeilings(gpu);
+console.log(ceiling);
+using backend = await webgpuBackend(gpu);
+const dispatchesPerLayer = await countDispatches(backend, model);
+console.log(`${dispatchesPerLayer} dispatches more in a training step for each layer`);
+using arena = allocateOperands(backend, model, Number(values.rows));
+const cases = [trainingCases, generationCases, productCases].flatMap((of) =>
+  of(backend, model, arena.tensors)
+);
+const results: object[] = [];
+for (const { name, unit, amount, run } of cases) {
+  const ms = await elapsedMs(run, () => backend.synchronize());
+  const rate = amount / ms / 1e6;
+  const share = rate / (unit === "GB/s" ? ceiling.copyGbs : ceiling.multiplyAddGflops);
+  results.push({ name, ms, rate, unit, share });
+  console.log(
+    name.padEnd(32) + `${ms.toFixed(3)} ms`.padStart(12) +
+      `${rate.toFixed(2)} ${unit}`.padStart(18) +
+      `${(100 * share).toFixed(0)} %`.padStart(7),
+  );
+}
+if (values.json !== undefined) {
+  const report = { ...describeMachine(), encoding, ceiling, dispatchesPerLayer, results };
+  Deno.writeTextFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+}
