@@ -67,7 +67,8 @@ struct Clip {
 }
 
 @group(0) @binding(0) var<uniform> k: Clip;
-@group(0) @binding(3) var<storage, read> loss: array<f32>;
+// Only read; but it may lie in the buffer of `out`, and a buffer is bound in one way.
+@group(0) @binding(3) var<storage, read_write> loss: array<f32>;
 
 // By the bits: a compiler may take comparisons for true of all numbers that it knows.
 fn is_broken(value: f32) -> bool {

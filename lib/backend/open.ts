@@ -6,19 +6,32 @@ import { cpuBackend } from "./cpu/backend.ts";
 import type { CpuMachine } from "./cpu/machine.ts";
 import { findNative, openNative } from "./cpu/native.ts";
 import { openWasm } from "./cpu/wasm.ts";
+import { webgpuBackend } from "./webgpu/backend.ts";
+import { findAdapter, openDevice } from "./webgpu/device.ts";
 
 /** The devices of this build, as `--device` takes them. */
-export const DEVICE_NAMES = ["auto", "cpu", "cpu:native", "cpu:wasm", "cpu:wasm64"] as const;
+export const DEVICE_NAMES = [
+  "auto",
+  "cpu",
+  "cpu:native",
+  "cpu:wasm",
+  "cpu:wasm64",
+  "webgpu",
+] as const;
 type DeviceName = typeof DEVICE_NAMES[number];
+type CpuName = Exclude<DeviceName, "auto" | "webgpu">;
 
 const MAX_THREADS = 256;
 const WASM32_BYTES = 4 * 1024 ** 3;
 
 /** Which device, and how it computes. */
 export interface BackendOptions {
-  /** One of {@linkcode DEVICE_NAMES}. `auto` and `cpu` prefer the native kernels where they were built. */
+  /**
+   * One of {@linkcode DEVICE_NAMES}. `auto` is webgpu where there is a graphics card, else cpu, which prefers the native
+   * kernels where they were built.
+   */
   readonly device: string;
-  /** Null means one per logical processor. */
+  /** Of the CPU; null means one per logical processor. */
   readonly threads: number | null;
   /** What matrix products round their operands to; `auto` is bf16 where the CPU multiplies it in hardware. */
   readonly matmul: "f32" | "bf16" | "auto";
@@ -38,7 +51,9 @@ export async function openBackend(options: BackendOptions): Promise<Backend> {
       `Cannot use ${threads} threads: expected a whole number from 1 to ${MAX_THREADS}`,
     );
   }
-  const machine = await openMachine(parseDevice(options.device), threads, options.memoryBytes ?? 0);
+  const name = await chooseDevice(options);
+  if (name === "webgpu") return openWebgpu(options);
+  const machine = await openMachine(name, threads, options.memoryBytes ?? 0);
   if (options.matmul === "bf16" && !machine.hasBf16) {
     machine[Symbol.dispose]();
     throw new DeviceError(
@@ -50,6 +65,24 @@ export async function openBackend(options: BackendOptions): Promise<Backend> {
   return cpuBackend(machine, isBf16 ? "bf16" : "f32");
 }
 
+/** Products in bf16 are the CPU's alone, so asking for them decides `auto`. */
+async function chooseDevice({ device, matmul }: BackendOptions): Promise<CpuName | "webgpu"> {
+  const name = parseDevice(device);
+  if (name !== "auto") return name;
+  if (matmul === "bf16") return "cpu";
+  const adapter = await findAdapter();
+  return adapter === null || adapter.isSoftware ? "cpu" : "webgpu";
+}
+
+async function openWebgpu({ matmul }: BackendOptions): Promise<Backend> {
+  if (matmul === "bf16") {
+    throw new DeviceError(
+      "Cannot multiply in bf16 on webgpu: it multiplies in f32; use f32 or auto",
+    );
+  }
+  return webgpuBackend(await openDevice());
+}
+
 function parseDevice(text: string): DeviceName {
   const name = DEVICE_NAMES.find((one) => one === text);
   if (name !== undefined) return name;
@@ -59,10 +92,9 @@ function parseDevice(text: string): DeviceName {
   );
 }
 
-function openMachine(name: DeviceName, threads: number, memoryBytes: number): Promise<CpuMachine> {
+function openMachine(name: CpuName, threads: number, memoryBytes: number): Promise<CpuMachine> {
   const wasmBits = memoryBytes > WASM32_BYTES ? 64 : 32;
   switch (name) {
-    case "auto":
     case "cpu": {
       const search = findNative();
       if (search.kind === "missing") return openWasm(wasmBits, threads);

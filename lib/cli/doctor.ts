@@ -4,6 +4,7 @@
 import { Command } from "commander";
 import { findNative, type NativeSearch } from "../backend/cpu/native.ts";
 import { openBackend } from "../backend/open.ts";
+import { ADAPTER_REMEDY, type AdapterReport, findAdapters } from "../backend/webgpu/device.ts";
 import { TinyllamaError } from "../core/errors.ts";
 import { VERSION } from "./program.ts";
 
@@ -27,6 +28,8 @@ interface Report {
   /** As the native library reports them; empty without one. */
   readonly cpuFeatures: readonly string[];
   readonly devices: readonly DeviceReport[];
+  /** What WebGPU finds, the adapter that `--device webgpu` takes first. */
+  readonly adapters: readonly AdapterReport[];
   /** The device that `--device auto` takes. */
   readonly auto: string;
 }
@@ -60,10 +63,12 @@ async function examine(): Promise<Report> {
     availableBytes: available,
     cpuFeatures: search instanceof Error || search.kind === "missing" ? [] : search.build.features,
     devices: [
+      await examineDevice("webgpu", ADAPTER_REMEDY),
       await examineNative(search),
       await examineDevice("cpu:wasm", "update Deno: WebAssembly threads and SIMD are needed"),
       await examineDevice("cpu:wasm64", "update Deno: 64-bit WebAssembly memories are needed"),
     ],
+    adapters: await findAdapters(),
     auto: await nameOf("auto"),
   };
 }
@@ -119,6 +124,9 @@ function reportText(report: Report): string {
     "devices",
     ...report.devices.flatMap(deviceLines),
     "",
+    "adapters of webgpu",
+    ...(report.adapters.length === 0 ? ["  none"] : report.adapters.flatMap(adapterLines)),
+    "",
     `--device auto takes ${report.auto}`,
   ].join("\n");
 }
@@ -126,4 +134,17 @@ function reportText(report: Report): string {
 function deviceLines({ device, isReady, detail, remedy }: DeviceReport): string[] {
   const line = `  ${device.padEnd(12)} ${isReady ? "ready  " : "missing"}  ${detail}`;
   return isReady ? [line] : [line, `${" ".repeat(24)}to get it: ${remedy}`];
+}
+
+function adapterLines({ description, isSoftware, features, limits }: AdapterReport): string[] {
+  const mebibytes = (bytes: number) => `${Math.floor(bytes / 2 ** 20)} MiB`;
+  const kind = isSoftware ? "software, slower than --device cpu" : "hardware";
+  return [
+    `  ${description} (${kind})`,
+    `    bindings up to ${mebibytes(limits.maxStorageBufferBindingSize)}, ` +
+    `buffers up to ${mebibytes(limits.maxBufferSize)}, ` +
+    `${limits.maxComputeInvocationsPerWorkgroup} threads and ` +
+    `${limits.maxComputeWorkgroupStorageSize / 1024} KiB a workgroup`,
+    `    features: ${features.length === 0 ? "none of those used" : features.join(", ")}`,
+  ];
 }

@@ -1,5 +1,5 @@
 // The WebGPU backend: a device, its memory, its command stream and the twelve families joined. Work runs in the order
-// enqueued while the host goes on.
+// enqueued, while the host goes on until it reads.
 
 import type { Backend, Precision } from "../../core/backend.ts";
 import { checkedOps } from "../../core/checked_ops.ts";
@@ -44,7 +44,8 @@ export async function webgpuBackend(gpu: WebgpuDevice): Promise<Backend> {
   let isOpen = true;
   return {
     kind: "webgpu",
-    info: { name, isAsynchronous: true, peakFlops: null },
+    // Deno waits for all submitted work when a result is mapped, so work enqueued before that would only delay it.
+    info: { name, isAsynchronous: false, peakFlops: null },
     precision: PRECISION,
     ...checkedOps(ops, PRECISION),
     get allocatedBytes() {

@@ -9,6 +9,8 @@ export interface AdapterReport {
   /** True when the processor plays the graphics card: slower than the CPU kernels. */
   readonly isSoftware: boolean;
   readonly features: readonly string[];
+  /** Threads of the smallest subgroup where the adapter has subgroup operations, otherwise 0. */
+  readonly subgroupMinSize: number;
   readonly limits: Readonly<Record<typeof LIMITS[number], number>>;
 }
 
@@ -24,7 +26,9 @@ const LIMITS = [
 
 const FEATURES: readonly GPUFeatureName[] = ["shader-f16", "subgroups"];
 
-const REMEDY = "install the driver of your graphics card with its Vulkan part (Debian: " +
+/** How to get an adapter. */
+export const ADAPTER_REMEDY =
+  "install the driver of your graphics card with its Vulkan part (Debian: " +
   "mesa-vulkan-drivers and libvulkan1, or NVIDIA's nvidia-driver), or use --device cpu";
 
 /** An adapter's device, and the first error it reported. */
@@ -43,17 +47,39 @@ export async function findAdapter(): Promise<AdapterReport | null> {
   return adapter === null ? null : reportOf(adapter);
 }
 
-/** Which of wgpu's interfaces to the driver Deno takes. */
-const DRIVER_VARIABLE = "DENO_WEBGPU_BACKEND";
+/** The adapters for speed and for battery life; one where they are the same. */
+export async function findAdapters(): Promise<readonly AdapterReport[]> {
+  const reports: AdapterReport[] = [];
+  for (const preference of ["high-performance", "low-power"] as const) {
+    const adapter = await requestAdapter(preference);
+    if (adapter === null) continue;
+    const report = reportOf(adapter);
+    if (reports.every(({ description }) => description !== report.description)) {
+      reports.push(report);
+    }
+  }
+  return reports;
+}
 
-function requestAdapter(): Promise<GPUAdapter | null> {
+function requestAdapter(
+  powerPreference: GPUPowerPreference = "high-performance",
+): Promise<GPUAdapter | null> {
+  prepareLinux();
   const { gpu } = navigator;
   if (gpu === undefined) return Promise.resolve(null);
-  // Graphics cards have Vulkan there; looking for OpenGL as well takes up to a second and writes to stderr.
-  if (Deno.build.os === "linux" && Deno.env.get(DRIVER_VARIABLE) === undefined) {
-    Deno.env.set(DRIVER_VARIABLE, "vulkan");
-  }
-  return gpu.requestAdapter({ powerPreference: "high-performance" });
+  return gpu.requestAdapter({ powerPreference });
+}
+
+/**
+ * Sets what the drivers read when `navigator.gpu` is first touched, unless the user has. Graphics cards have Vulkan on
+ * Linux; looking for OpenGL as well takes up to a second. Mesa's layer for choosing a card by its display complains on
+ * stderr where there is no display.
+ */
+function prepareLinux(): void {
+  if (Deno.build.os !== "linux") return;
+  const { env } = Deno;
+  if (!env.has("DENO_WEBGPU_BACKEND")) env.set("DENO_WEBGPU_BACKEND", "vulkan");
+  if (!env.has("XDG_RUNTIME_DIR") && !env.has("NODEVICE_SELECT")) env.set("NODEVICE_SELECT", "1");
 }
 
 function reportOf(adapter: GPUAdapter): AdapterReport {
@@ -62,6 +88,7 @@ function reportOf(adapter: GPUAdapter): AdapterReport {
     description: info.description || `${info.vendor} ${info.device}`,
     isSoftware: info.isFallbackAdapter || /llvmpipe|swiftshader|lavapipe/i.test(info.description),
     features: FEATURES.filter((feature) => features.has(feature)),
+    subgroupMinSize: features.has("subgroups") ? info.subgroupMinSize : 0,
     limits: {
       maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
       maxBufferSize: limits.maxBufferSize,
@@ -81,7 +108,9 @@ function reportOf(adapter: GPUAdapter): AdapterReport {
 export async function openDevice(): Promise<WebgpuDevice> {
   const found = await requestAdapter();
   if (found === null) {
-    throw new DeviceError(`Cannot use webgpu: this system has no WebGPU adapter; ${REMEDY}`);
+    throw new DeviceError(
+      `Cannot use webgpu: this system has no WebGPU adapter; ${ADAPTER_REMEDY}`,
+    );
   }
   const adapter = reportOf(found);
   let device: GPUDevice;

@@ -49,6 +49,35 @@ function inWholeWords(source: ArrayBufferView): Uint8Array<ArrayBuffer> {
   return words;
 }
 
+/** Bytes up to which a staging buffer is kept for the next read of its size. */
+const MAX_KEPT_STAGING = 1 << 20;
+
+/** A buffer through which results come to the host. */
+interface Staging {
+  readonly buffer: GPUBuffer;
+  wasMapped: boolean;
+}
+
+/**
+ * A copy of the bytes written to a staging buffer, which stays mapped. Deno waits for the device inside `mapAsync` and
+ * then looks every 10 ms whether that is done, so the bytes are there long before its promise resolves. A buffer that was
+ * never mapped has to wait for that promise.
+ */
+async function mappedBytes(staging: Staging): Promise<ArrayBuffer> {
+  const mapping = staging.buffer.mapAsync(GPUMapMode.READ);
+  if (staging.wasMapped) {
+    mapping.catch(() => {});
+    try {
+      return staging.buffer.getMappedRange().slice(0);
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+    }
+  }
+  await mapping;
+  staging.wasMapped = true;
+  return staging.buffer.getMappedRange().slice(0);
+}
+
 interface LiveArena {
   readonly line: Allocation;
   readonly buffers: readonly GpuBuffer[];
@@ -60,7 +89,7 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
   readonly #stream: CommandStream;
   readonly #onDispose: () => void;
   readonly #live = new Set<LiveArena>();
-  readonly #staging = new Map<number, GPUBuffer[]>();
+  readonly #staging = new Map<number, Staging[]>();
   #allocatedBytes = 0;
   #nextId = 1;
 
@@ -125,20 +154,19 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
     const size = byteLength(source);
     if (size === 0) return new ArrayBuffer(0);
     this.#checkWords("read", source, size);
-    const staged = this.#takeStaging(wholeWords(size));
-    this.#stream.copy(buffer, source.byteOffset, staged, 0, wholeWords(size));
+    const pool = this.#stagingOf(wholeWords(size));
+    const staging = pool.pop() ?? this.#createStaging(wholeWords(size));
+    this.#stream.copy(buffer, source.byteOffset, staging.buffer, 0, wholeWords(size));
     this.#stream.flush();
-    try {
-      await staged.mapAsync(GPUMapMode.READ, 0, wholeWords(size));
-    } catch (error) {
+    const bytes = await mappedBytes(staging).catch((error: unknown) => {
       this.#gpu.check();
       throw error;
-    }
-    const copy = staged.getMappedRange(0, wholeWords(size)).slice(0, size);
-    staged.unmap();
-    this.#staging.get(staged.size)?.push(staged);
+    });
+    staging.buffer.unmap();
+    if (staging.buffer.size <= MAX_KEPT_STAGING) pool.push(staging);
+    else staging.buffer.destroy();
     this.#gpu.check();
-    return copy;
+    return bytes.byteLength === size ? bytes : bytes.slice(0, size);
   }
 
   copy(dst: Tensor, source: Tensor): void {
@@ -178,7 +206,7 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
 
   [Symbol.dispose](): void {
     for (const arena of [...this.#live]) this.#free(arena);
-    for (const list of this.#staging.values()) for (const buffer of list) buffer.destroy();
+    for (const list of this.#staging.values()) for (const { buffer } of list) buffer.destroy();
     this.#staging.clear();
   }
 
@@ -216,11 +244,16 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
     this.#allocatedBytes -= arena.line.byteLength;
   }
 
-  #takeStaging(size: number): GPUBuffer {
+  #stagingOf(size: number): Staging[] {
     const pool = this.#staging.get(size) ?? [];
     this.#staging.set(size, pool);
+    return pool;
+  }
+
+  #createStaging(size: number): Staging {
     const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
-    return pool.pop() ?? this.#gpu.device.createBuffer({ label: "read back", size, usage });
+    const buffer = this.#gpu.device.createBuffer({ label: "read back", size, usage });
+    return { buffer, wasMapped: false };
   }
 
   // The API moves whole words. The last word of a whole buffer is padding, that of a view is its neighbour's.
