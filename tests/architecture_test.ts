@@ -106,15 +106,17 @@ Deno.test("casts, prints, effects and missing comments are seen", () => {
 });
 
 Deno.test("every family has a kernel, a binding and a reference of its name", () => {
-  const columns = ["kernels/c/NAME.c", "lib/backend/cpu/NAME.ts", "tests/reference/NAME.ts"];
-  const cells = FAMILIES.flatMap((name) =>
-    [...columns, "tests/backend/conformance/NAME_test.ts"].map((cell) => cell.replace("NAME", name))
-  );
+  const columns = [
+    ...["kernels/c/NAME.c", "lib/backend/cpu/NAME.ts"],
+    ...["kernels/wgsl/NAME.wgsl", "lib/backend/webgpu/NAME.ts"],
+    ...["tests/reference/NAME.ts", "tests/backend/conformance/NAME_test.ts"],
+  ];
+  const cells = FAMILIES.flatMap((name) => columns.map((cell) => cell.replace("NAME", name)));
   const paths = new Set(texts.map(({ path }) => path));
   assert.deepEqual(cells.filter((cell) => !paths.has(cell)), []);
 });
 
-Deno.test("the committed WASM modules were built from these sources", async () => {
+Deno.test("the committed WASM modules and PTX were built from these sources", async () => {
   assert.deepEqual(manifest, await expectedManifest(), "run `deno task kernels`");
 });
 
