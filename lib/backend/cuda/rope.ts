@@ -1,0 +1,35 @@
+// Rotary position embedding on CUDA, in place, and its inverse.
+
+import ptx from "../../../kernels/dist/rope.ptx" with { type: "text" };
+import type { Ops } from "../../core/ops.ts";
+import { elementCount, rowWidth, type Tensor } from "../../core/tensor.ts";
+import { type CudaContext, f32, i32 } from "./context.ts";
+import { flat, packWidth, scalarOf } from "./geometry.ts";
+
+/** Loads kernels/cuda/rope.cu; allocates nothing per call. */
+export function ropeOps(cuda: CudaContext) {
+  const scalar = scalarOf(cuda), width = packWidth(scalar);
+  const rope = `rope_${scalar}` as const;
+  const kernels = cuda.load("rope", ptx, [rope]);
+  const rotate = (
+    qkv: Tensor,
+    table: Tensor,
+    positions: Tensor,
+    h: number,
+    k: number,
+    sign: number,
+  ) => {
+    const n = elementCount(positions.shape), d = rowWidth(table), rotated = h + k;
+    const { grid, block } = flat(n * rotated * Math.ceil(d / 2 / width));
+    const sizes = [i32(n), i32(rotated), i32(rotated + k), i32(d)];
+    cuda.launch(kernels[rope], grid, block, 0, [qkv, table, positions, ...sizes, f32(sign)]);
+  };
+  return {
+    ropeForward(qkv, table, positions, numHeads, numKvHeads) {
+      rotate(qkv, table, positions, numHeads, numKvHeads, 1);
+    },
+    ropeBackward(dQkv, table, positions, numHeads, numKvHeads) {
+      rotate(dQkv, table, positions, numHeads, numKvHeads, -1);
+    },
+  } satisfies Partial<Ops>;
+}

@@ -1,0 +1,27 @@
+// The gated activation of the MLP on CUDA, forward and backward.
+
+import ptx from "../../../kernels/dist/swiglu.ptx" with { type: "text" };
+import type { Ops } from "../../core/ops.ts";
+import { elementCount, rowWidth } from "../../core/tensor.ts";
+import { type CudaContext, i32 } from "./context.ts";
+import { flat, packWidth, scalarOf } from "./geometry.ts";
+
+/** Loads kernels/cuda/swiglu.cu; allocates nothing per call. */
+export function swigluOps(cuda: CudaContext) {
+  const scalar = scalarOf(cuda), width = packWidth(scalar);
+  const forward = `swiglu_forward_${scalar}` as const;
+  const backward = `swiglu_backward_${scalar}` as const;
+  const kernels = cuda.load("swiglu", ptx, [forward, backward]);
+  return {
+    swigluForward(out, gateUp) {
+      const f = rowWidth(gateUp) / 2, n = elementCount(out.shape) / f;
+      const { grid, block } = flat(n * Math.ceil(f / width));
+      cuda.launch(kernels[forward], grid, block, 0, [out, gateUp, i32(n), i32(f)]);
+    },
+    swigluBackward(dGateUp, dOut, gateUp) {
+      const f = rowWidth(gateUp) / 2, n = elementCount(dOut.shape) / f;
+      const { grid, block } = flat(n * Math.ceil(f / width));
+      cuda.launch(kernels[backward], grid, block, 0, [dGateUp, dOut, gateUp, i32(n), i32(f)]);
+    },
+  } satisfies Partial<Ops>;
+}
