@@ -1,0 +1,323 @@
+// The CUDA runtime's C symbols on the host: memory, streams that run their work only when somebody waits for it, events,
+// captured graphs. Running late is what a real card may do: it shows host memory that is reused too soon.
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "simulator.h"
+
+namespace cuda_sim {
+namespace {
+
+struct Stream {
+  std::deque<Work> queue;
+  uint64_t enqueued = 0, done = 0;
+  std::vector<Work> *captured = nullptr;
+};
+
+struct Event {
+  Stream *stream = nullptr;
+  uint64_t mark = 0;
+};
+
+using Graph = std::vector<Work>;
+
+int kept_failure = SUCCESS;
+std::string failure_message, refusal_message;
+int refusal = SUCCESS;
+std::set<Stream *> streams;
+std::set<Event *> events;
+std::map<uintptr_t, size_t> pinned;
+
+void drain(Stream &stream, uint64_t mark) {
+  while (stream.done < mark && !stream.queue.empty()) {
+    Work work = std::move(stream.queue.front());
+    stream.queue.pop_front();
+    if (failure() == SUCCESS) work();
+    stream.done++;
+  }
+}
+
+void drain_all() {
+  for (Stream *stream : streams) drain(*stream, stream->enqueued);
+}
+
+bool is_pinned(const void *place, size_t bytes) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(place);
+  auto after = pinned.upper_bound(address);
+  if (after == pinned.begin()) return false;
+  --after;
+  return address + bytes <= after->first + after->second;
+}
+
+Stream *as_stream(void *handle) {
+  Stream *stream = static_cast<Stream *>(handle);
+  return streams.count(stream) != 0 ? stream : nullptr;
+}
+
+const char *name_of(int status) {
+  switch (status) {
+  case SUCCESS: return "no error";
+  case INVALID_VALUE: return "invalid argument";
+  case OUT_OF_MEMORY: return "out of memory";
+  case INVALID_PTX: return "a PTX JIT compilation failed";
+  case INVALID_HANDLE: return "invalid resource handle";
+  case NOT_FOUND: return "named symbol not found";
+  case NOT_READY: return "device not ready";
+  case ILLEGAL_ADDRESS: return "an illegal memory access was encountered";
+  case TOO_MANY_RESOURCES: return "too many resources requested for launch";
+  case MISALIGNED_ADDRESS: return "misaligned address";
+  case LAUNCH_FAILURE: return "unspecified launch failure";
+  case CAPTURE_UNSUPPORTED: return "operation not permitted when stream is capturing";
+  default: return "unrecognized error code";
+  }
+}
+
+} // namespace
+
+int fail(int status, const std::string &message) {
+  if (kept_failure == SUCCESS) {
+    kept_failure = status;
+    failure_message = std::string(name_of(status)) + " (" + message + ")";
+  }
+  return status;
+}
+
+int failure() { return kept_failure; }
+
+int refuse(int status, const std::string &message) {
+  refusal = status;
+  refusal_message = std::string(name_of(status)) + " (simulator: " + message + ")";
+  return status;
+}
+
+const char *describe(int status) {
+  if (status != SUCCESS && status == kept_failure) return failure_message.c_str();
+  if (status != SUCCESS && status == refusal) return refusal_message.c_str();
+  return name_of(status);
+}
+
+int enqueue(void *handle, Work work) {
+  Stream *stream = as_stream(handle);
+  if (stream == nullptr) return refuse(INVALID_HANDLE, "not a stream, or the default stream");
+  if (failure() != SUCCESS) return failure();
+  if (stream->captured != nullptr) {
+    stream->captured->push_back(std::move(work));
+  } else {
+    stream->queue.push_back(std::move(work));
+    stream->enqueued++;
+  }
+  return SUCCESS;
+}
+
+} // namespace cuda_sim
+
+using namespace cuda_sim;
+
+namespace {
+
+int wait_for(Stream &stream, uint64_t mark) {
+  if (stream.captured != nullptr) return refuse(CAPTURE_UNSUPPORTED, "waiting for a stream");
+  drain(stream, mark);
+  return failure();
+}
+
+void copy(void *to, const void *from, size_t bytes) {
+  if (is_device(to) && !check_range("copy", to, bytes, true)) return;
+  if (is_device(from) && !check_range("copy", from, bytes, false)) return;
+  memmove(to, from, bytes);
+}
+
+} // namespace
+
+EXPORT int cudaRuntimeGetVersion(int *version) { return *version = 12040, SUCCESS; }
+EXPORT int cudaGetDeviceCount(int *count) { return *count = 1, SUCCESS; }
+EXPORT int cudaSetDevice(int device) { return device == 0 ? SUCCESS : 101; }
+EXPORT const char *cudaGetErrorString(int status) { return describe(status); }
+EXPORT int cudaGetLastError() { return failure(); }
+
+EXPORT int cudaDeviceGetAttribute(int *value, int attribute, int) {
+  switch (attribute) {
+  case 13: *value = CLOCK_KHZ; return SUCCESS;
+  case 16: *value = MULTIPROCESSORS; return SUCCESS;
+  case 75: *value = COMPUTE_MAJOR; return SUCCESS;
+  case 76: *value = COMPUTE_MINOR; return SUCCESS;
+  case 97: *value = SHARED_MAX; return SUCCESS;
+  default: return refuse(INVALID_VALUE, "device attribute " + std::to_string(attribute));
+  }
+}
+
+EXPORT int cudaMemGetInfo(size_t *free_bytes, size_t *total) {
+  memory_info(free_bytes, total);
+  return failure();
+}
+
+EXPORT int cudaMalloc(uintptr_t *place, size_t bytes) {
+  if (failure() != SUCCESS) return failure();
+  *place = allocate(bytes);
+  return *place == 0 && bytes > 0 ? int(OUT_OF_MEMORY) : int(SUCCESS);
+}
+
+EXPORT int cudaFree(uintptr_t place) {
+  drain_all();
+  if (place != 0 && !release(place)) return refuse(INVALID_VALUE, "freeing what is not allocated");
+  return failure();
+}
+
+EXPORT int cudaMallocHost(void **place, size_t bytes) {
+  *place = malloc(bytes);
+  pinned[reinterpret_cast<uintptr_t>(*place)] = bytes;
+  return failure();
+}
+
+EXPORT int cudaFreeHost(void *place) {
+  drain_all();
+  if (pinned.erase(reinterpret_cast<uintptr_t>(place)) == 0) {
+    return refuse(INVALID_VALUE, "freeing what is not page-locked");
+  }
+  free(place);
+  return failure();
+}
+
+EXPORT int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int kind, void *handle) {
+  const bool is_from_host = kind == 1, is_to_host = kind == 2;
+  if (kind < 1 || kind > 3) return refuse(INVALID_VALUE, "kind of copy");
+  if (is_device(to) == is_to_host || is_device(from) == is_from_host) {
+    return refuse(INVALID_VALUE, "the copy's kind does not fit its addresses");
+  }
+  if (is_from_host && !is_pinned(from, bytes)) {
+    std::shared_ptr<std::vector<char>> staged = std::make_shared<std::vector<char>>(
+        static_cast<const char *>(from), static_cast<const char *>(from) + bytes);
+    return enqueue(handle, [=] { copy(to, staged->data(), bytes); });
+  }
+  const int status = enqueue(handle, [=] { copy(to, from, bytes); });
+  if (status != SUCCESS || !is_to_host || is_pinned(to, bytes)) return status;
+  Stream *stream = as_stream(handle);
+  return wait_for(*stream, stream->enqueued);
+}
+
+EXPORT int cudaMemsetAsync(void *place, int value, size_t bytes, void *stream) {
+  return enqueue(stream, [=] {
+    if (check_range("cudaMemsetAsync", place, bytes, true)) memset(place, value, bytes);
+  });
+}
+
+EXPORT int cudaStreamCreateWithFlags(void **stream, unsigned) {
+  Stream *made = new Stream;
+  streams.insert(made);
+  *stream = made;
+  return failure();
+}
+
+EXPORT int cudaStreamDestroy(void *handle) {
+  Stream *stream = as_stream(handle);
+  if (stream == nullptr) return refuse(INVALID_HANDLE, "destroying no stream");
+  drain(*stream, stream->enqueued);
+  // Events may still name it; an empty stream has everything done.
+  streams.erase(stream);
+  return failure();
+}
+
+EXPORT int cudaStreamSynchronize(void *handle) {
+  Stream *stream = as_stream(handle);
+  if (stream == nullptr) return refuse(INVALID_HANDLE, "waiting for no stream");
+  return wait_for(*stream, stream->enqueued);
+}
+
+EXPORT int cudaEventCreateWithFlags(void **event, unsigned) {
+  Event *made = new Event;
+  events.insert(made);
+  *event = made;
+  return failure();
+}
+
+EXPORT int cudaEventDestroy(void *event) {
+  if (events.erase(static_cast<Event *>(event)) == 0) return refuse(INVALID_HANDLE, "no event");
+  delete static_cast<Event *>(event);
+  return failure();
+}
+
+EXPORT int cudaEventRecord(void *event, void *handle) {
+  Stream *stream = as_stream(handle);
+  if (stream == nullptr || events.count(static_cast<Event *>(event)) == 0) {
+    return refuse(INVALID_HANDLE, "recording an event");
+  }
+  if (stream->captured != nullptr) return refuse(CAPTURE_UNSUPPORTED, "recording an event");
+  *static_cast<Event *>(event) = {stream, stream->enqueued};
+  return failure();
+}
+
+EXPORT int cudaEventQuery(void *event) {
+  const Event &one = *static_cast<Event *>(event);
+  if (one.stream == nullptr || one.stream->done >= one.mark) return failure();
+  return failure() != SUCCESS ? failure() : int(NOT_READY);
+}
+
+EXPORT int cudaEventSynchronize(void *event) {
+  const Event &one = *static_cast<Event *>(event);
+  return one.stream == nullptr ? failure() : wait_for(*one.stream, one.mark);
+}
+
+EXPORT int cudaStreamWaitEvent(void *handle, void *event, unsigned) {
+  const Event one = *static_cast<Event *>(event);
+  if (one.stream == nullptr) return failure();
+  return enqueue(handle, [=] { drain(*one.stream, one.mark); });
+}
+
+EXPORT int cudaStreamBeginCapture(void *handle, int mode) {
+  Stream *stream = as_stream(handle);
+  if (stream == nullptr || stream->captured != nullptr || mode < 0 || mode > 2) {
+    return refuse(INVALID_VALUE, "beginning to capture");
+  }
+  stream->captured = new Graph;
+  return failure();
+}
+
+EXPORT int cudaStreamEndCapture(void *handle, void **graph) {
+  Stream *stream = as_stream(handle);
+  if (stream == nullptr || stream->captured == nullptr) {
+    return refuse(INVALID_VALUE, "ending a capture that was not begun");
+  }
+  *graph = stream->captured;
+  stream->captured = nullptr;
+  return failure();
+}
+
+EXPORT int cudaGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long) {
+  *executable = new Graph(*static_cast<Graph *>(graph));
+  return failure();
+}
+
+EXPORT int cudaGraphLaunch(void *executable, void *handle) {
+  for (const Work &work : *static_cast<Graph *>(executable)) {
+    const int status = enqueue(handle, work);
+    if (status != SUCCESS) return status;
+  }
+  return failure();
+}
+
+EXPORT int cudaGraphDestroy(void *graph) {
+  delete static_cast<Graph *>(graph);
+  return failure();
+}
+
+EXPORT int cudaGraphExecDestroy(void *executable) {
+  drain_all();
+  delete static_cast<Graph *>(executable);
+  return failure();
+}
+
+/** For tests: forgets the failure that a card would keep until the process ends, and all work. */
+EXPORT void cuda_sim_reset() {
+  kept_failure = SUCCESS;
+  for (Stream *stream : streams) {
+    stream->queue.clear();
+    stream->done = stream->enqueued;
+  }
+}

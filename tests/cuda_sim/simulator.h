@@ -1,0 +1,89 @@
+// What the parts of the simulator know of each other: device memory with its shadow, one kernel launch, streams.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "cuda_sim.h"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace cuda_sim {
+
+/** Status codes of cudaError_t and CUresult that mean the same in both. */
+enum Status {
+  SUCCESS = 0,
+  INVALID_VALUE = 1,
+  OUT_OF_MEMORY = 2,
+  INVALID_PTX = 218,
+  INVALID_HANDLE = 400,
+  NOT_FOUND = 500,
+  NOT_READY = 600,
+  ILLEGAL_ADDRESS = 700,
+  TOO_MANY_RESOURCES = 701,
+  MISALIGNED_ADDRESS = 716,
+  LAUNCH_FAILURE = 719,
+  CAPTURE_UNSUPPORTED = 900,
+};
+
+/** Limits of the simulated card: those of an RTX 3090, with few multiprocessors so that grids wrap. */
+constexpr int COMPUTE_MAJOR = 8, COMPUTE_MINOR = 6, MULTIPROCESSORS = 4, CLOCK_KHZ = 1000000;
+constexpr unsigned SHARED_DEFAULT = 48 * 1024, SHARED_MAX = 99 * 1024;
+constexpr unsigned MAX_BLOCK_THREADS = 1024;
+
+/** Keeps the first failure of work that was enqueued; it stays until the process ends, as on a card. */
+int fail(int status, const std::string &message);
+/** The failure that stays, or SUCCESS. */
+int failure();
+/** What `status` means; the kept message where it is the failure's. */
+const char *describe(int status);
+/** Keeps a message for a status that does not stay and returns it. */
+int refuse(int status, const std::string &message);
+
+/** Address of new device memory, uninitialised in the shadow; 0 when more than the card's memory would be in use. */
+uintptr_t allocate(size_t bytes);
+/** False when nothing was allocated there. */
+bool release(uintptr_t address);
+void memory_info(size_t *free_bytes, size_t *total_bytes);
+bool is_device(const void *place);
+/** Checks a range that a copy or a library call touches, and marks what it writes. Fails with ILLEGAL_ADDRESS. */
+bool check_range(const char *what, const void *place, size_t bytes, bool is_written);
+
+/** Shared memory of the running block as one range. */
+extern unsigned char *const shared_memory;
+
+/** The part of a launch that a thread's accesses are judged by. */
+struct Access {
+  /** False outside kernels: then nothing is checked. */
+  bool is_in_kernel = false;
+  /** True during an atomic operation. */
+  bool is_atomic = false;
+  unsigned thread = 0;
+  uint32_t clock = 1, block_start = 1, block_sync = 1, warp_sync = 1;
+  unsigned shared_bytes = 0;
+};
+extern Access access_state;
+
+/** Ends the running kernel with a failure; returns only outside kernels. */
+void fault(int status, const std::string &message);
+/** Notes an access of the running thread as compiled code does. */
+void note_access(const void *place, unsigned bytes, bool is_written);
+
+struct Launch {
+  const Entry *entry;
+  dim3 grid, block;
+  unsigned shared_bytes;
+  uint64_t arguments[64];
+};
+/** Runs all blocks to their end or to the first fault. */
+void run(const Launch &launch);
+/** The function of a name, or null. */
+const Entry *find_entry(const std::string &name);
+
+using Work = std::function<void()>;
+/** Enqueues work, or records it where the stream is captured. Returns a status. */
+int enqueue(void *stream, Work work);
+
+} // namespace cuda_sim
