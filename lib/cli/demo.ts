@@ -28,12 +28,18 @@ const PROMPTS = ["The model", "export function"];
 const SHOWN_TOKENS = 80;
 const SHOWN_TEMPERATURE = 0.7;
 
+const EXAMPLES = `
+Examples:
+  tinyllama demo
+  tinyllama demo --seconds 30 --threads 2`;
+
 /** The subcommand. */
 export function demoCommand(): Command {
   return new Command("demo")
     .description("Prepare this program's own text, pretrain a small model on it, generate")
     .option("--seconds <count>", "time to train", String(TRAINING_SECONDS))
     .option("--threads <count>", "CPU threads to use (all)")
+    .addHelpText("after", EXAMPLES)
     .action(async ({ seconds, threads }: { seconds: string; threads?: string }) => {
       const budget = Number(seconds);
       if (!(budget > 0)) throw new UsageError(`Cannot train for "${seconds}" seconds`);

@@ -42,6 +42,10 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   }
 }
 
+function encode(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(text);
+}
+
 /** The program with the subcommand `name`, or with all of them when there is none of that name. */
 async function openProgram(name: string | undefined): Promise<Command> {
   const program = new Command("tinyllama")
@@ -51,6 +55,7 @@ async function openProgram(name: string | undefined): Promise<Command> {
     .helpCommand(false)
     .addHelpText("after", ABOUT)
     .showSuggestionAfterError()
+    .configureOutput({ writeOut: (text) => void Deno.stdout.writeSync(encode(text)) })
     .exitOverride();
   const isKnown = name !== undefined && Object.hasOwn(COMMANDS, name);
   for (const wanted of isKnown ? [name] : Object.keys(COMMANDS)) {
