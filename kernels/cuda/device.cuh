@@ -99,7 +99,7 @@ DEVICE float exp2_fast(float x) {
 }
 
 DEVICE unsigned char *dynamic_shared() {
-  extern __shared__ __align__(16) unsigned char shared_bytes[];
+  extern __shared__ __align__(256) unsigned char shared_bytes[];
   return shared_bytes;
 }
 

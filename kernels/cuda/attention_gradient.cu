@@ -1,0 +1,123 @@
+// What attention's gradient needs besides attention_backward.cu: the sums delta of every query, and the gradient itself for
+// any width in bf16 and f32, where a warp takes a query or a key and 32 of the others at a time; unhurried. The notation is
+// that of attention_backward.cu.
+
+#include "device.cuh"
+
+constexpr int THREADS = 128;
+
+struct Shape {
+  int t, h, k, d;
+
+  DEVICE size_t stride() const { return (size_t)(h + 2 * k) * d; }
+  // Where a row's head begins in (B, T, H + 2 K, D) and in (B, T, H, D).
+  DEVICE size_t in_qkv(size_t row, int head) const { return row * stride() + (size_t)head * d; }
+  DEVICE size_t in_out(size_t row, int head) const { return (row * h + head) * d; }
+  DEVICE size_t in_lse(size_t row, int head) const { return (row / t * h + head) * t + row % t; }
+};
+
+template <typename T>
+DEVICE float dot(const float *x, const T *row, int d) {
+  float sum = 0;
+#pragma unroll 2
+  for (int j = 0; j < d; j++) sum += x[j] * to_float(row[j]);
+  return sum;
+}
+
+// delta (B, H, T) = Σ dOut · out, a warp a head of a row.
+template <typename T>
+DEVICE void attention_delta(float *delta, const T *dout, const T *out, int n, Shape s) {
+  size_t index = (size_t)block_row();
+  if (index >= (size_t)n * s.h) return;
+  float sum = 0;
+  for (int j = threadIdx.x; j < s.d; j += WARP) sum += to_float(dout[index * s.d + j]) * to_float(out[index * s.d + j]);
+  sum = warp_sum(sum);
+  if (threadIdx.x == 0) delta[s.in_lse(index / s.h, (int)(index % s.h))] = sum;
+}
+
+extern "C" __global__ void attention_delta_bf16(float *delta, const bf16 *dout, const bf16 *out, int n, int t, int h, int k, int d) {
+  attention_delta(delta, dout, out, n, {t, h, k, d});
+}
+extern "C" __global__ void attention_delta_f32(float *delta, const float *dout, const float *out, int n, int t, int h, int k, int d) {
+  attention_delta(delta, dout, out, n, {t, h, k, d});
+}
+
+// Four rows of D f32 for each warp, of which the first two hold what the warp's row is and the others its gradients.
+DEVICE float *warp_rows(int d) { return (float *)dynamic_shared() + (size_t)threadIdx.y * 4 * d; }
+
+// dQ of one head of a row, a warp each.
+template <typename T>
+DEVICE void gradient_of_query(T *dqkv, const T *dout, const T *qkv, const float *lse, const float *delta, int n, Shape s) {
+  size_t index = (size_t)block_row(), row = index / s.h;
+  if (row >= (size_t)n) return;
+  int head = (int)(index % s.h), kv = head * s.k / s.h, lane = threadIdx.x, t = (int)(row % s.t), d = s.d;
+  float *query = warp_rows(d), *gradient = query + d, *sums = gradient + d, root = 1 / sqrtf((float)d);
+  for (int j = lane; j < d; j += WARP) {
+    query[j] = to_float(qkv[s.in_qkv(row, head) + j]) * root;
+    gradient[j] = to_float(dout[s.in_out(row, head) + j]);
+    sums[j] = 0;
+  }
+  __syncwarp();
+  for (int first = 0; first <= t; first += WARP) {
+    int slot = min(first + lane, t), count = min(WARP, t + 1 - first);
+    const T *key = qkv + s.in_qkv(row - t + slot, s.h + kv), *value = key + (size_t)s.k * d;
+    float weight = expf(dot(query, key, d) - lse[s.in_lse(row, head)]);
+    float dscore = weight * (dot(gradient, value, d) - delta[s.in_lse(row, head)]);
+    for (int i = 0; i < count; i++) {
+      float share = __shfl_sync(ALL_LANES, dscore, i) * root;
+      const T *one = qkv + s.in_qkv(row - t + first + i, s.h + kv);
+      for (int j = lane; j < d; j += WARP) sums[j] += share * to_float(one[j]);
+    }
+  }
+  for (int j = lane; j < d; j += WARP) dqkv[s.in_qkv(row, head) + j] = from_float<T>(sums[j]);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_queries_bf16(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
+  gradient_of_query(dqkv, dout, qkv, lse, delta, n, {t, h, k, d});
+}
+extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_queries_f32(float *dqkv, const float *dout, const float *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
+  gradient_of_query(dqkv, dout, qkv, lse, delta, n, {t, h, k, d});
+}
+
+// dK and dV of one head of a row, a warp each.
+template <typename T>
+DEVICE void gradient_of_key(T *dqkv, const T *dout, const T *qkv, const float *lse, const float *delta, int n, Shape s) {
+  size_t index = (size_t)block_row(), row = index / s.k;
+  if (row >= (size_t)n) return;
+  int kv = (int)(index % s.k), group = s.h / s.k, lane = threadIdx.x, slot = (int)(row % s.t), d = s.d;
+  float *key = warp_rows(d), *value = key + d, *dkey = value + d, *dvalue = dkey + d, root = 1 / sqrtf((float)d);
+  size_t at = s.in_qkv(row, s.h + kv), value_at = at + (size_t)s.k * d;
+  for (int j = lane; j < d; j += WARP) {
+    key[j] = to_float(qkv[at + j]) * root;
+    value[j] = to_float(qkv[value_at + j]);
+    dkey[j] = dvalue[j] = 0;
+  }
+  __syncwarp();
+  for (int head = kv * group; head < (kv + 1) * group; head++) {
+    for (int first = slot; first < s.t; first += WARP) {
+      int t = min(first + lane, s.t - 1), count = min(WARP, s.t - first);
+      size_t other = row - slot + t;
+      float weight = expf(dot(key, qkv + s.in_qkv(other, head), d) - lse[s.in_lse(other, head)]);
+      float dscore = weight * (dot(value, dout + s.in_out(other, head), d) - delta[s.in_lse(other, head)]);
+      for (int i = 0; i < count; i++) {
+        float share = __shfl_sync(ALL_LANES, weight, i), dshare = __shfl_sync(ALL_LANES, dscore, i) * root;
+        const T *query = qkv + s.in_qkv(row - slot + first + i, head), *gradient = dout + s.in_out(row - slot + first + i, head);
+        for (int j = lane; j < d; j += WARP) {
+          dkey[j] += dshare * to_float(query[j]);
+          dvalue[j] += share * to_float(gradient[j]);
+        }
+      }
+    }
+  }
+  for (int j = lane; j < d; j += WARP) {
+    dqkv[at + j] = from_float<T>(dkey[j]);
+    dqkv[value_at + j] = from_float<T>(dvalue[j]);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_keys_bf16(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
+  gradient_of_key(dqkv, dout, qkv, lse, delta, n, {t, h, k, d});
+}
+extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_keys_f32(float *dqkv, const float *dout, const float *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
+  gradient_of_key(dqkv, dout, qkv, lse, delta, n, {t, h, k, d});
+}

@@ -1,0 +1,108 @@
+// Attention on CUDA without tensor cores: any head width, bf16 and f32, training and decoding.
+
+import gradientPtx from "../../../kernels/dist/attention_gradient.ptx" with { type: "text" };
+import ptx from "../../../kernels/dist/attention_plain.ptx" with { type: "text" };
+import { byteLengthOf } from "../../core/dtype.ts";
+import { carve, type Tensor } from "../../core/tensor.ts";
+import { type CudaContext, type CudaKernel, type Extent, i32, type KernelArg } from "./context.ts";
+import { scalarOf } from "./geometry.ts";
+
+/** Keys with a softmax of their own, and threads for them: the constants of kernels/cuda/attention_plain.cu. */
+const CHUNK = 64;
+const THREADS: Extent = [128, 1, 1];
+const WARPS: Extent = [32, 4, 1];
+const F32_BYTES = 4;
+/** Partial outputs in scratch memory; more rows than fit are done in waves. */
+const MAX_PARTIALS = 1 << 23;
+/** Rows of D f32 in shared memory for each warp of the gradient. */
+const GRADIENT_ROWS = 4;
+
+/** Query heads, key/value heads, width, and keys a query may have. */
+interface Heads {
+  readonly rows: number;
+  readonly t: number;
+  readonly h: number;
+  readonly k: number;
+  readonly d: number;
+  readonly slots: number;
+}
+
+/** Loads kernels/cuda/attention_plain.cu and attention_gradient.cu; allocates nothing per call. */
+export function plainAttention(cuda: CudaContext) {
+  const scalar = scalarOf(cuda);
+  const within = `attention_within_${scalar}` as const,
+    slots = `attention_slots_${scalar}` as const;
+  const combine = `attention_combine_${scalar}` as const;
+  const kernels = cuda.load("attention_plain", ptx, [within, slots, combine]);
+  const deltaOf = `attention_delta_${scalar}` as const;
+  const ofQueries = `attention_gradient_queries_${scalar}` as const;
+  const ofKeys = `attention_gradient_keys_${scalar}` as const;
+  const gradients = cuda.load("attention_gradient", gradientPtx, [deltaOf, ofQueries, ofKeys]);
+  /** Partial softmaxes of `kernel` over chunks of keys, then their combination, in waves of rows. */
+  const attend = (
+    kernel: CudaKernel,
+    out: Tensor,
+    lse: Tensor | null,
+    inputs: readonly Tensor[],
+    positions: Tensor | null,
+    { rows, t, h, k, d, slots }: Heads,
+    more: readonly KernelArg[],
+  ) => {
+    const chunks = Math.ceil(slots / CHUNK), partials = h * chunks;
+    const wave = Math.max(1, Math.min(rows, Math.floor(MAX_PARTIALS / (partials * (d + 2)))));
+    const scratch = cuda.scratch(wave * partials * (d + 2));
+    const outs = part(scratch, "outs", 0, wave * partials * d);
+    const sums = part(scratch, "sums", wave * partials * d, wave * partials * 2);
+    const sharedBytes = h / k * (d + CHUNK) * F32_BYTES;
+    for (let first = 0; first < rows; first += wave) {
+      const count = Math.min(wave, rows - first);
+      const sizes = [i32(first), i32(chunks), i32(t), i32(h), i32(k), i32(d)];
+      const args = [outs, sums, ...inputs, ...sizes, ...more];
+      cuda.launch(kernel, [count * chunks, k, 1], THREADS, sharedBytes, args);
+      cuda.launch(kernels[combine], [Math.ceil(count * h / WARPS[1]), 1, 1], WARPS, 0, [
+        ...[out, lse, outs, sums, positions],
+        ...[i32(first), i32(count), i32(chunks), i32(t), i32(h), i32(d)],
+      ]);
+    }
+  };
+  return {
+    forward(out: Tensor, lse: Tensor | null, qkv: Tensor): void {
+      const [b, t, h, d] = out.shape, k = (qkv.shape[2] - h) / 2;
+      const heads = { rows: b * t, t, h, k, d, slots: t };
+      attend(kernels[within], out, lse, [qkv], null, heads, []);
+    },
+    cached(out: Tensor, qkv: Tensor, keys: Tensor, values: Tensor, positions: Tensor): void {
+      const [b, t, h, d] = out.shape, k = keys.shape[1], s = keys.shape[2];
+      const heads = { rows: b * t, t, h, k, d, slots: s };
+      attend(kernels[slots], out, null, [qkv, keys, values, positions], positions, heads, [i32(s)]);
+    },
+    /** Σ dOut · out of each head of each row, (B, H, T) in scratch memory. */
+    delta(dOut: Tensor, out: Tensor, k: number): Tensor {
+      const [b, t, h, d] = out.shape, delta = cuda.scratch(b * h * t);
+      const args = [delta, dOut, out, i32(b * t), i32(t), i32(h), i32(k), i32(d)];
+      cuda.launch(gradients[deltaOf], [Math.ceil(b * t * h / WARPS[1]), 1, 1], WARPS, 0, args);
+      return delta;
+    },
+    backward(
+      dQkv: Tensor,
+      dOut: Tensor,
+      qkv: Tensor,
+      lse: Tensor,
+      delta: Tensor,
+      h: number,
+    ): void {
+      const [b, t, heads, d] = qkv.shape, k = (heads - h) / 2, rows = b * t;
+      const sizes = [i32(rows), i32(t), i32(h), i32(k), i32(d)];
+      const args = [dQkv, dOut, qkv, lse, delta, ...sizes];
+      const sharedBytes = WARPS[1] * GRADIENT_ROWS * d * F32_BYTES;
+      const blocks = (count: number): Extent => [Math.ceil(rows * count / WARPS[1]), 1, 1];
+      cuda.launch(gradients[ofQueries], blocks(h), WARPS, sharedBytes, args);
+      cuda.launch(gradients[ofKeys], blocks(k), WARPS, sharedBytes, args);
+    },
+  };
+}
+
+/** `count` f32 of scratch memory from number `first` on. */
+function part(scratch: Tensor, name: string, first: number, count: number): Tensor {
+  return carve(scratch, name, { dtype: "f32", shape: [count] }, byteLengthOf("f32", first));
+}
