@@ -45,16 +45,15 @@ struct Backward {
   end_row: u32,
 }
 
-const WORDS = 8u; // bits for 256 positions
+const MAX_POSITIONS = 4096u; // of one dispatch
 
 @group(0) @binding(0) var<uniform> b: Backward;
 @group(0) @binding(1) var<storage, read_write> dtable: array<f32>;
 @group(0) @binding(2) var<storage, read> dout: array<f32>;
 @group(0) @binding(3) var<storage, read> tokens_in: array<u32>;
 
-var<workgroup> earlier: atomic<u32>;
-var<workgroup> is_repeated: u32;
-var<workgroup> matches: array<atomic<u32>, WORDS>;
+var<workgroup> is_repeated: atomic<u32>;
+var<workgroup> matches: array<atomic<u32>, MAX_POSITIONS / 32u>; // a bit a position
 
 // A workgroup a position. The first position of a token owns the token's row and adds up all its positions, in ascending
 // order; a thread owns columns.
@@ -72,37 +71,27 @@ fn backward(
   if (token < b.first_row || token >= b.end_row) {
     return;
   }
-  for (var m = thread; m < n; m += GROUP) {
-    if (tokens_in[b.tokens_at + m] == token) {
-      atomicStore(&earlier, 1u);
+  for (var m = thread; m < b.rows; m += GROUP) {
+    if (tokens_in[b.tokens_at + m] != token) {
+      continue;
+    }
+    if (m < n) {
+      atomicStore(&is_repeated, 1u);
+    } else {
+      atomicOr(&matches[m / 32u], 1u << (m % 32u));
     }
   }
   workgroupBarrier();
-  if (thread == 0u) {
-    is_repeated = atomicLoad(&earlier);
-  }
-  if (workgroupUniformLoad(&is_repeated) != 0u) {
+  if (atomicLoad(&is_repeated) != 0u) {
     return;
   }
   let row = b.dtable_at + (token - b.first_row) * b.width;
-  for (var base = n; base < b.rows; base += GROUP) {
-    if (thread < WORDS) {
-      atomicStore(&matches[thread], 0u);
-    }
-    workgroupBarrier();
-    let m = base + thread;
-    if (m < b.rows && tokens_in[b.tokens_at + m] == token) {
-      atomicOr(&matches[thread / 32u], 1u << (thread % 32u));
-    }
-    workgroupBarrier();
-    for (var word = 0u; word < WORDS; word++) {
-      for (var bits = atomicLoad(&matches[word]); bits != 0u; bits &= bits - 1u) {
-        let source = b.dout_at + (base + 32u * word + firstTrailingBit(bits)) * b.width;
-        for (var j = thread; j < b.width; j += GROUP) {
-          dtable[row + j] += dout[source + j];
-        }
+  for (var word = n / 32u; word <= (b.rows - 1u) / 32u; word++) {
+    for (var bits = atomicLoad(&matches[word]); bits != 0u; bits &= bits - 1u) {
+      let source = b.dout_at + (32u * word + firstTrailingBit(bits)) * b.width;
+      for (var j = thread; j < b.width; j += GROUP) {
+        dtable[row + j] += dout[source + j];
       }
     }
-    workgroupBarrier();
   }
 }

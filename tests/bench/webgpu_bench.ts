@@ -21,7 +21,10 @@ import { randomSamples, readModelFile, syntheticTrainer } from "./synthetic_trai
 import ceilings from "./webgpu_ceilings.wgsl" with { type: "text" };
 
 const GROUP = 256;
-const REPEATS = 7;
+const REPEATS = 5;
+const MIN_MS = 50;
+/** Fewer than a context submits by itself. */
+const DISPATCHES = 200;
 
 interface Encoding {
   /** Host microseconds a dispatch, asked for again through the operation. */
@@ -46,17 +49,20 @@ interface Case {
   readonly run: () => void;
 }
 
-/** The median of milliseconds of `run` until the device is done, after one run to warm up. */
-async function elapsedMs(run: () => void, done: () => Promise<void>): Promise<number> {
-  const times: number[] = [];
-  for (let repeat = 0; repeat <= REPEATS; repeat++) {
+/** Milliseconds of `run`: the median over repeats, each of as many runs as take long beside waiting for the device. */
+async function elapsedMs(run: () => void, done: () => Promise<unknown>): Promise<number> {
+  const time = async (runs: number) => {
     await done();
     const start = performance.now();
-    run();
+    for (let i = 0; i < runs; i++) run();
     await done();
-    times.push(performance.now() - start);
-  }
-  return median(times.slice(1));
+    return performance.now() - start;
+  };
+  await time(1);
+  const runs = Math.max(1, Math.ceil(MIN_MS / await time(1)));
+  const times: number[] = [];
+  for (let repeat = 0; repeat < REPEATS; repeat++) times.push(await time(runs) / runs);
+  return median(times);
 }
 
 /** A context beside the backend's, on the same device. */
@@ -64,39 +70,37 @@ function openContext(gpu: WebgpuDevice) {
   const stream = new CommandStream(gpu.device);
   const memory = new GpuMemory(gpu, stream, () => context.forget());
   const context = new GpuContext(gpu, memory, stream);
-  const done = async () => {
-    stream.flush();
-    await gpu.device.queue.onSubmittedWorkDone();
-    gpu.check();
-  };
+  const { word } = memory.allocate("word", { word: { dtype: "i32", shape: [1] } }).tensors;
+  const done = () => memory.read(word);
   return { stream, memory, context, done };
 }
 
 async function measureEncoding(gpu: WebgpuDevice): Promise<Encoding> {
-  const count = 20_000;
   const { stream, memory, context, done } = openContext(gpu);
   const fill = await fillOp(context);
-  using arena = memory.allocate("encoding", { x: { dtype: "f32", shape: [64 * 64] } });
-  const views = Array.from({ length: 64 }, (_, i) => rowsOf(arena.tensors.x, 64 * i, 64 * i + 1));
+  using arena = memory.allocate("encoding", { x: { dtype: "f32", shape: [64 * DISPATCHES] } });
+  const { x } = arena.tensors;
+  const views = Array.from({ length: DISPATCHES }, (_, i) => rowsOf(x, 64 * i, 64 * i + 1));
   const enqueue = () => {
-    for (let i = 0; i < count; i++) fill(views[i % 64], 1);
+    for (const view of views) fill(view, 1);
   };
   const replay = () => stream.replay("encoding", enqueue);
   const host = async (run: () => void) => {
     const times: number[] = [];
-    for (let repeat = 0; repeat <= REPEATS; repeat++) {
+    for (let repeat = 0; repeat < 100; repeat++) {
       await done();
       const start = performance.now();
       run();
-      times.push((performance.now() - start) * 1000 / count);
+      times.push(performance.now() - start);
     }
-    return median(times.slice(1));
+    return median(times) * 1000 / DISPATCHES;
   };
   const encoding = {
     microsecondsByOperation: await host(enqueue),
     microsecondsByReplay: await host(replay),
-    microsecondsOnDevice: await elapsedMs(replay, done) * 1000 / count,
+    microsecondsOnDevice: await elapsedMs(replay, done) * 1000 / DISPATCHES,
   };
+  memory[Symbol.dispose]();
   context.destroy();
   return encoding;
 }
@@ -124,11 +128,12 @@ async function measureCeilings(gpu: WebgpuDevice): Promise<Ceilings> {
     copyGbs: 8 * count / copyMs / 1e6,
     multiplyAddGflops: 64 * rounds * threads / multiplyMs / 1e6,
   };
+  memory[Symbol.dispose]();
   context.destroy();
   return measured;
 }
 
-/** Dispatches of one more layer in a training step and in a decoding step of the model. */
+/** Dispatches that one more layer adds to a training step. */
 async function countDispatches(backend: Backend, model: ModelConfig): Promise<number> {
   const original = GPUComputePassEncoder.prototype.dispatchWorkgroups;
   let count = 0;
@@ -336,7 +341,7 @@ const cases = [trainingCases, generationCases, productCases].flatMap((of) =>
 );
 const results: object[] = [];
 for (const { name, unit, amount, run } of cases) {
-  const ms = await elapsedMs(run, () => backend.synchronize());
+  const ms = await elapsedMs(run, () => backend.read(arena.tensors.clip));
   const rate = amount / ms / 1e6;
   const share = rate / (unit === "GB/s" ? ceiling.copyGbs : ceiling.multiplyAddGflops);
   results.push({ name, ms, rate, unit, share });

@@ -10,7 +10,7 @@ import { weightTypeCode } from "./elements.ts";
 import { rowRanges, rowsOf } from "./row_ranges.ts";
 
 const GROUP = 256;
-/** Positions of one backward dispatch, each of which looks at all others. */
+/** Positions of one backward dispatch, each of which looks at all others; the kernel's number. */
 const MAX_POSITIONS = 4096;
 
 /** Compiles kernels/wgsl/embedding.wgsl; allocates nothing per call. */
