@@ -1,8 +1,14 @@
 // What the twelve family files get: entry points of PTX modules, launches on the compute stream, scratch memory. Launch
 // geometry stays in the families, in one visible function each.
 
+import { CUDA } from "../../../ffi/cuda.ts";
 import type { Precision } from "../../core/backend.ts";
+import { DeviceError } from "../../core/errors.ts";
 import type { Tensor } from "../../core/tensor.ts";
+import type { CudaDevice } from "./device.ts";
+import { versionText } from "./libraries.ts";
+import type { CudaMemory } from "./memory.ts";
+import type { CudaStream } from "./stream.ts";
 
 /** One entry point of a module, ready to launch: `extern "C" __global__ void name(...)`. */
 export interface CudaKernel {
@@ -71,4 +77,188 @@ export interface CudaContext {
    * same memory at every call, so one operation takes it once and cuts it up itself.
    */
   scratch(count: number): Tensor;
+  /** Where a tensor's first element lies, for libraries. @throws {DeviceError} as `launch` does. */
+  address(tensor: Tensor): bigint;
+}
+
+/** Most arguments of a kernel. */
+const MAX_ARGS = 32;
+/** Dynamic shared memory that needs no permission. */
+const FREE_SHARED_BYTES = 48 * 1024;
+/** Elements of scratch memory taken at the first need: enough for most models, so that it does not grow later. */
+const MIN_SCRATCH = 1 << 22;
+const LOG_BYTES = 8192;
+
+/** Arguments of one launch as the driver wants them: 8 bytes each, and an array of their addresses that ends with null. */
+class Arguments {
+  readonly pointers = new BigUint64Array(MAX_ARGS + 1);
+  readonly #slots = new ArrayBuffer(8 * MAX_ARGS);
+  readonly #addresses = new BigUint64Array(this.#slots);
+  readonly #view = new DataView(this.#slots);
+  readonly #places: readonly bigint[];
+
+  constructor() {
+    const start = Deno.UnsafePointer.value(Deno.UnsafePointer.of(this.#view));
+    this.#places = Array.from({ length: MAX_ARGS }, (_, i) => start + BigInt(8 * i));
+    for (const [i, place] of this.#places.entries()) this.pointers[i] = place;
+  }
+
+  /** Fills the slots and ends the array behind them; `reopen` undoes the end. */
+  set(args: readonly KernelArg[], memory: CudaMemory): void {
+    for (let i = 0; i < args.length; i++) {
+      const arg = args[i];
+      if (arg === null) this.#addresses[i] = 0n;
+      else if (!("kind" in arg)) this.#addresses[i] = memory.address(arg);
+      else if (arg.kind === "i32") this.#view.setInt32(8 * i, arg.value, true);
+      else this.#view.setFloat32(8 * i, arg.value, true);
+    }
+    this.pointers[args.length] = 0n;
+  }
+
+  /** Undoes the end behind `count` arguments. */
+  reopen(count: number): void {
+    if (count < MAX_ARGS) this.pointers[count] = this.#places[count];
+  }
+}
+
+/** Loads modules and launches their functions. Disposing unloads them. */
+export class CudaLauncher implements CudaContext, Disposable {
+  readonly precision: Precision;
+  readonly #device: CudaDevice;
+  readonly #memory: CudaMemory;
+  readonly #stream: CudaStream;
+  readonly #modules: bigint[] = [];
+  readonly #arguments = new Arguments();
+  readonly #allowedShared = new Map<bigint, number>();
+  readonly #place = new BigUint64Array(1);
+  #scratch: Tensor | null = null;
+
+  constructor(device: CudaDevice, memory: CudaMemory, stream: CudaStream, precision: Precision) {
+    this.#device = device;
+    this.#memory = memory;
+    this.#stream = stream;
+    this.precision = precision;
+  }
+
+  get multiprocessors(): number {
+    return this.#device.multiprocessors;
+  }
+
+  get maxSharedBytes(): number {
+    return this.#device.maxSharedBytes;
+  }
+
+  load<K extends string>(
+    family: string,
+    ptx: string,
+    entries: readonly K[],
+  ): Readonly<Record<K, CudaKernel>> {
+    const module = this.#loadModule(family, ptx), { driver } = this.#device;
+    const kernels: Record<string, CudaKernel> = {};
+    for (const name of entries) {
+      const status = driver.cuModuleGetFunction(this.#place, module, cString(name));
+      this.#device.checkDriver(`cuModuleGetFunction of ${name}`, status);
+      kernels[name] = { name, handle: this.#place[0] };
+    }
+    const named: object = kernels;
+    if (!hasEntries(named, entries)) throw new TypeError(`Cannot name the kernels of ${family}`);
+    return named;
+  }
+
+  launch(
+    kernel: CudaKernel,
+    grid: Extent,
+    block: Extent,
+    sharedBytes: number,
+    args: readonly KernelArg[],
+  ): void {
+    if (isEmpty(grid) || isEmpty(block)) return;
+    if (sharedBytes > FREE_SHARED_BYTES) this.#allowShared(kernel, sharedBytes);
+    this.#arguments.set(args, this.#memory);
+    const status = this.#device.driver.cuLaunchKernel(
+      kernel.handle,
+      grid[0],
+      grid[1],
+      grid[2],
+      block[0],
+      block[1],
+      block[2],
+      sharedBytes,
+      this.#stream.compute,
+      this.#arguments.pointers,
+      0n,
+    );
+    this.#arguments.reopen(args.length);
+    if (status !== 0) this.#device.checkDriver(`cuLaunchKernel of ${kernel.name}`, status);
+    this.#stream.inspect(kernel.name);
+  }
+
+  // Memory that has become too small stays: captured graphs may use it.
+  scratch(count: number): Tensor {
+    let tensor = this.#scratch;
+    if (tensor === null || tensor.shape[0] < count) {
+      const size = Math.max(MIN_SCRATCH, 2 ** Math.ceil(Math.log2(count)));
+      tensor = this.#scratch = this.#memory.reserve("scratch", size);
+    }
+    return tensor;
+  }
+
+  address(tensor: Tensor): bigint {
+    return this.#memory.address(tensor);
+  }
+
+  [Symbol.dispose](): void {
+    for (const module of this.#modules) this.#device.driver.cuModuleUnload(module);
+  }
+
+  #loadModule(family: string, ptx: string): bigint {
+    const { driver, checkDriver, driverVersion } = this.#device;
+    const log = new Uint8Array(LOG_BYTES);
+    const options = Int32Array.of(
+      CUDA.CU_JIT_ERROR_LOG_BUFFER,
+      CUDA.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
+    );
+    const place = Deno.UnsafePointer.value(Deno.UnsafePointer.of(log));
+    const values = BigUint64Array.of(place, BigInt(LOG_BYTES));
+    const status = driver.cuModuleLoadDataEx(this.#place, cString(ptx), 2, options, values);
+    if (status === CUDA.CUDA_ERROR_UNSUPPORTED_PTX_VERSION) {
+      const version = ptx.match(/^\.version (\S+)/m)?.[1] ?? "unknown";
+      throw new DeviceError(
+        `Cannot use cuda: the driver, for CUDA ${versionText(driverVersion)}, is too old for ` +
+          `kernels/dist/${family}.ptx of PTX version ${version}; install a newer driver`,
+      );
+    }
+    if (status !== 0) {
+      const words = new TextDecoder().decode(log.subarray(0, log.indexOf(0))).trim();
+      checkDriver(`cuModuleLoadDataEx of ${family}.ptx (${words})`, status);
+    }
+    this.#modules.push(this.#place[0]);
+    return this.#place[0];
+  }
+
+  #allowShared({ name, handle }: CudaKernel, bytes: number): void {
+    if ((this.#allowedShared.get(handle) ?? FREE_SHARED_BYTES) >= bytes) return;
+    const { driver, checkDriver } = this.#device;
+    const attribute = CUDA.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    checkDriver(
+      `cuFuncSetAttribute of ${name} (${bytes} bytes of shared memory)`,
+      driver.cuFuncSetAttribute(handle, attribute, bytes),
+    );
+    this.#allowedShared.set(handle, bytes);
+  }
+}
+
+function isEmpty([x, y, z]: Extent): boolean {
+  return x === 0 || y === 0 || z === 0;
+}
+
+function cString(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(`${text}\0`);
+}
+
+function hasEntries<K extends string>(
+  kernels: object,
+  entries: readonly K[],
+): kernels is Record<K, CudaKernel> {
+  return entries.every((name) => name in kernels);
 }

@@ -1,0 +1,114 @@
+// The CUDA driver (libcuda) as Deno FFI sees it: devices, modules, launches. Handles and device addresses are u64, which
+// costs no pointer object. Names with a version suffix are what cuda.h's macros stand for.
+
+/** Symbols of libcuda, by their names in cuda.h. */
+export const CUDA_SYMBOLS = {
+  cuInit: {
+    parameters: [
+      "u32", // unsigned int Flags
+    ],
+    result: "i32",
+  },
+  cuDriverGetVersion: {
+    parameters: [
+      "buffer", // int *driverVersion
+    ],
+    result: "i32",
+  },
+  cuDeviceGetCount: {
+    parameters: [
+      "buffer", // int *count
+    ],
+    result: "i32",
+  },
+  cuDeviceGet: {
+    parameters: [
+      "buffer", // CUdevice *device
+      "i32", // int ordinal
+    ],
+    result: "i32",
+  },
+  cuDeviceGetName: {
+    parameters: [
+      "buffer", // char *name
+      "i32", // int len
+      "i32", // CUdevice dev
+    ],
+    result: "i32",
+  },
+  cuGetErrorString: {
+    parameters: [
+      "i32", // CUresult error
+      "buffer", // const char **pStr
+    ],
+    result: "i32",
+  },
+  cuModuleLoadDataEx: {
+    parameters: [
+      "buffer", // CUmodule *module
+      "buffer", // const void *image
+      "u32", // unsigned int numOptions
+      "buffer", // CUjit_option *options
+      "buffer", // void **optionValues
+    ],
+    result: "i32",
+  },
+  cuModuleUnload: {
+    parameters: [
+      "u64", // CUmodule hmod
+    ],
+    result: "i32",
+  },
+  cuModuleGetFunction: {
+    parameters: [
+      "buffer", // CUfunction *hfunc
+      "u64", // CUmodule hmod
+      "buffer", // const char *name
+    ],
+    result: "i32",
+  },
+  cuFuncSetAttribute: {
+    parameters: [
+      "u64", // CUfunction hfunc
+      "i32", // CUfunction_attribute attrib
+      "i32", // int value
+    ],
+    result: "i32",
+  },
+  cuLaunchKernel: {
+    parameters: [
+      "u64", // CUfunction f
+      "u32", // unsigned int gridDimX
+      "u32", // unsigned int gridDimY
+      "u32", // unsigned int gridDimZ
+      "u32", // unsigned int blockDimX
+      "u32", // unsigned int blockDimY
+      "u32", // unsigned int blockDimZ
+      "u32", // unsigned int sharedMemBytes
+      "u64", // CUstream hStream
+      "buffer", // void **kernelParams
+      "u64", // void **extra
+    ],
+    result: "i32",
+  },
+  cuMemsetD32Async: {
+    parameters: [
+      "u64", // CUdeviceptr dstDevice
+      "u32", // unsigned int ui
+      "usize", // size_t N
+      "u64", // CUstream hStream
+    ],
+    result: "i32",
+  },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** Constants of cuda.h. */
+export const CUDA = {
+  CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: 8,
+  CU_JIT_ERROR_LOG_BUFFER: 5,
+  CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES: 6,
+  CUDA_ERROR_UNSUPPORTED_PTX_VERSION: 222,
+} as const;
+
+/** Names of libcuda for dlopen. */
+export const CUDA_NAMES = ["libcuda.so.1", "libcuda.so"] as const;

@@ -1,0 +1,119 @@
+// Matrix products with weights on CUDA. Row-major matrices are cuBLASLt's transposed, so that out = x · weightᵀ is its
+// outᵀ = (weightᵀ)ᵀ · xᵀ. Weights of another type than the activations are converted piece by piece before.
+
+import { byteLengthOf } from "../../core/dtype.ts";
+import type { Ops } from "../../core/ops.ts";
+import { carve, elementCount, rowCount, rows, rowWidth, type Tensor } from "../../core/tensor.ts";
+import type { CudaContext } from "./context.ts";
+import { scalarOf } from "./geometry.ts";
+import type { Matmul } from "./matmul.ts";
+
+/** Elements of a weight that are converted at a time. */
+const CONVERTED_ELEMENTS = 1 << 24;
+
+/** Uses cuBLASLt through `matmul` and converts weights with `cast`; allocates nothing per call but plans of new shapes. */
+export function linearOps(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) {
+  const compute = scalarOf(cuda), elementBytes = byteLengthOf(compute, 1);
+
+  /** Columns `column` … of `out`, `width` wide, for a weight of the activations' type. */
+  function multiply(
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    addend: Tensor | null,
+    column: number,
+    width: number,
+  ): void {
+    const k = rowWidth(weight), m = rowCount(weight), n = elementCount(x.shape) / k;
+    const offset = BigInt(column * elementBytes), d = cuda.address(out) + offset;
+    const c = addend === null ? d : cuda.address(addend) + offset;
+    matmul.run(
+      {
+        input: compute,
+        output: compute,
+        isATransposed: true,
+        isBTransposed: false,
+        m,
+        n,
+        k,
+        strideA: k,
+        strideB: k,
+        strideD: width,
+      },
+      { a: cuda.address(weight), b: cuda.address(x), c, d },
+      addend !== null,
+    );
+  }
+
+  function forward(
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    addend: Tensor | null,
+    column: number,
+    width: number,
+  ): void {
+    if (weight.dtype === compute) return multiply(out, x, weight, addend, column, width);
+    const i = rowWidth(weight), o = rowCount(weight);
+    const step = Math.max(1, Math.floor(CONVERTED_ELEMENTS / i));
+    const place = cuda.scratch(Math.ceil(Math.min(step, o) * i * elementBytes / 4));
+    for (let first = 0; first < o; first += step) {
+      const part = rows(weight, first, Math.min(first + step, o));
+      const converted = carve(place, weight.name, { dtype: compute, shape: part.shape }, 0);
+      cast(converted, part);
+      multiply(out, x, converted, addend, column + first, width);
+    }
+  }
+
+  return {
+    linearForward(out, x, weight, addend) {
+      const width = rowCount(weight);
+      if (weight.parts === null) return forward(out, x, weight, addend, 0, width);
+      let column = 0;
+      for (const part of weight.parts) {
+        forward(out, x, part, addend, column, width);
+        column += rowCount(part);
+      }
+    },
+    linearBackwardInput(dX, dOut, weight) {
+      const i = rowWidth(weight), o = rowCount(weight), n = elementCount(dX.shape) / i;
+      const d = cuda.address(dX);
+      matmul.run(
+        {
+          input: compute,
+          output: compute,
+          isATransposed: false,
+          isBTransposed: false,
+          m: i,
+          n,
+          k: o,
+          strideA: i,
+          strideB: o,
+          strideD: i,
+        },
+        { a: cuda.address(weight), b: cuda.address(dOut), c: d, d },
+        false,
+      );
+    },
+    linearBackwardWeight(dWeight, dOut, x) {
+      const i = rowWidth(dWeight), o = rowCount(dWeight), n = elementCount(x.shape) / i;
+      const d = cuda.address(dWeight);
+      matmul.run(
+        {
+          input: compute,
+          output: "f32",
+          isATransposed: false,
+          isBTransposed: true,
+          m: i,
+          n: o,
+          k: n,
+          strideA: i,
+          strideB: o,
+          strideD: i,
+        },
+        { a: cuda.address(x), b: cuda.address(dOut), c: d, d },
+        true,
+      );
+    },
+  } satisfies Partial<Ops>;
+}

@@ -1,0 +1,156 @@
+// Bytes between host and device. Small ones (ids, schedules, losses, tokens) go through page-locked memory, so that the host
+// waits for nothing; large ones (weights, checkpoints) straight from and to JavaScript's memory, which the driver stages.
+
+import { CUDART } from "../../../ffi/cudart.ts";
+import { DeviceError } from "../../core/errors.ts";
+import type { CudaDevice } from "./device.ts";
+import type { CudaStream } from "./stream.ts";
+
+/** Larger pieces are not worth page-locked memory. */
+const SMALL_BYTES = 1 << 20;
+/** Small pieces on their way to the device at one time; when there are more, the host waits for the oldest. */
+const RING_BYTES = 8 << 20;
+const ALIGNMENT = 64;
+
+/** Page-locked memory of the host. */
+interface Pinned {
+  readonly address: bigint;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** A piece of the ring that the device has still to read, and the event after which it has. */
+interface Piece {
+  readonly start: number;
+  readonly end: number;
+  readonly event: bigint;
+}
+
+/** What one read uses: a snapshot on the device, so that computing goes on, and where it lands on the host. */
+interface ReadBack {
+  readonly snapshot: bigint;
+  readonly host: Pinned;
+  readonly taken: bigint;
+  readonly landed: bigint;
+}
+
+/** Copies in the order of the stream for computing. */
+export class Staging implements Disposable {
+  readonly #device: CudaDevice;
+  readonly #stream: CudaStream;
+  readonly #ring: Pinned;
+  readonly #pieces: Piece[] = [];
+  readonly #events: bigint[] = [];
+  /** Idle ones by size, and all there are. */
+  readonly #idle = new Map<number, ReadBack[]>();
+  readonly #readBacks: ReadBack[] = [];
+  readonly #place = new BigUint64Array(1);
+  #head = 0;
+
+  constructor(device: CudaDevice, stream: CudaStream) {
+    this.#device = device;
+    this.#stream = stream;
+    this.#ring = this.#pin(RING_BYTES);
+  }
+
+  /** Copies `source` to the device address `to`; `source` may be reused on return. */
+  write(to: bigint, source: ArrayBufferView): void {
+    const { runtime, checkRuntime } = this.#device, { compute } = this.#stream;
+    const { buffer, byteOffset, byteLength } = source, kind = CUDART.cudaMemcpyHostToDevice;
+    const size = BigInt(byteLength), view = new Uint8Array(buffer, byteOffset, byteLength);
+    if (byteLength > SMALL_BYTES) {
+      const bytes = buffer instanceof ArrayBuffer
+        ? new Uint8Array(buffer, byteOffset, byteLength)
+        : new Uint8Array(view);
+      const status = runtime.cudaMemcpyAsyncFromBuffer(to, bytes, size, kind, compute);
+      return checkRuntime("cudaMemcpyAsync", status);
+    }
+    const start = this.#reserve(byteLength), from = this.#ring.address + BigInt(start);
+    this.#ring.bytes.set(view, start);
+    checkRuntime("cudaMemcpyAsync", runtime.cudaMemcpyAsync(to, from, size, kind, compute));
+    const event = this.#events.pop() ?? this.#stream.createEvent();
+    this.#stream.record(event, compute);
+    this.#pieces.push({ start, end: this.#head, event });
+  }
+
+  /** A copy of the bytes at the device address `from` after all work enqueued so far. */
+  async read(from: bigint, byteLength: number): Promise<ArrayBuffer> {
+    const { runtime, checkRuntime } = this.#device, { compute, copies } = this.#stream;
+    const size = BigInt(byteLength), toHost = CUDART.cudaMemcpyDeviceToHost;
+    if (byteLength > SMALL_BYTES) {
+      const bytes = new Uint8Array(byteLength);
+      const status = runtime.cudaMemcpyAsyncToBuffer(bytes, from, size, toHost, compute);
+      checkRuntime("cudaMemcpyAsync", status);
+      this.#stream.blockAll();
+      return bytes.buffer;
+    }
+    const readBack = this.#takeReadBack(byteLength), { snapshot, host, taken, landed } = readBack;
+    const within = CUDART.cudaMemcpyDeviceToDevice;
+    checkRuntime(
+      "cudaMemcpyAsync",
+      runtime.cudaMemcpyAsync(snapshot, from, size, within, compute),
+    );
+    this.#stream.record(taken, compute);
+    this.#stream.waitFor(taken, copies);
+    checkRuntime(
+      "cudaMemcpyAsync",
+      runtime.cudaMemcpyAsync(host.address, snapshot, size, toHost, copies),
+    );
+    this.#stream.record(landed, copies);
+    await this.#stream.reached(landed);
+    const copy = host.bytes.buffer.slice(0, byteLength);
+    this.#idle.get(host.bytes.byteLength)?.push(readBack);
+    return copy;
+  }
+
+  [Symbol.dispose](): void {
+    const { runtime } = this.#device;
+    runtime.cudaFreeHost(this.#ring.address);
+    for (const event of this.#events) runtime.cudaEventDestroy(event);
+    for (const { event } of this.#pieces) runtime.cudaEventDestroy(event);
+    for (const { snapshot, host, taken, landed } of this.#readBacks) {
+      runtime.cudaFree(snapshot);
+      runtime.cudaFreeHost(host.address);
+      runtime.cudaEventDestroy(taken);
+      runtime.cudaEventDestroy(landed);
+    }
+  }
+
+  /** The start of `bytes` of the ring that the device has no more to read. */
+  #reserve(bytes: number): number {
+    const size = Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+    const start = this.#head + size > RING_BYTES ? 0 : this.#head;
+    const end = start + size;
+    while (this.#pieces.some((piece) => piece.start < end && start < piece.end)) {
+      const oldest = this.#pieces.shift();
+      if (oldest === undefined) break;
+      this.#stream.block(oldest.event);
+      this.#events.push(oldest.event);
+    }
+    this.#head = end;
+    return start;
+  }
+
+  #takeReadBack(bytes: number): ReadBack {
+    const size = 2 ** Math.ceil(Math.log2(Math.max(ALIGNMENT, bytes)));
+    const idle = this.#idle.get(size) ?? [];
+    this.#idle.set(size, idle);
+    const known = idle.pop();
+    if (known !== undefined) return known;
+    const { runtime, checkRuntime } = this.#device;
+    checkRuntime("cudaMalloc", runtime.cudaMalloc(this.#place, BigInt(size)));
+    const snapshot = this.#place[0], host = this.#pin(size);
+    const taken = this.#stream.createEvent(), landed = this.#stream.createEvent();
+    const made = { snapshot, host, taken, landed };
+    this.#readBacks.push(made);
+    return made;
+  }
+
+  #pin(size: number): Pinned {
+    const { runtime, checkRuntime } = this.#device;
+    checkRuntime("cudaMallocHost", runtime.cudaMallocHost(this.#place, BigInt(size)));
+    const address = this.#place[0], pointer = Deno.UnsafePointer.create(address);
+    if (pointer === null) throw new DeviceError("Cannot use cuda: cudaMallocHost gave no address");
+    const buffer = Deno.UnsafePointerView.getArrayBuffer(pointer, size);
+    return { address, bytes: new Uint8Array(buffer) };
+  }
+}
