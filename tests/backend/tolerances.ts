@@ -11,8 +11,9 @@ export const TOLERANCE: Readonly<Record<DType, number>> = {
   // 2^-19. Sums of up to 4200 terms, rounded at every step by at most 2^-24, wander by some 2^-20 in any order; one term
   // that is missing or wrong is off by a hundred times this.
   f32: 2e-6,
-  // Half a unit in the last place of the stored number, which computing in f32 does not add to.
-  bf16: 2 ** -9 + 2e-6,
+  // Half a unit in the last place of the stored number, which computing in f32 does not add to. With 8 significant bits
+  // that is 2^-8 of a number just above a power of two, where a tensor's largest may be.
+  bf16: 2 ** -8 + 2e-6,
   f16: 2 ** -12 + 2e-6,
   // Bit for bit: how blocks are rounded is part of the format.
   q8_0: 0,
