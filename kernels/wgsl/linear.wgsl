@@ -1,6 +1,6 @@
 // Matrix products out (M, N) = left (M, K) · right (K, N), plus an addend, in blocks of 4 x 4 elements, which are WGSL's
 // matrices. One kernel serves forward and both gradients: they differ in which operand lies along k. Needs rows_*.wgsl,
-// weight_*.wgsl and tile_*.wgsl before it. Formulas: lib/core/ops.ts.
+// weight_*.wgsl, out_*.wgsl and tile_*.wgsl before it. Formulas: lib/core/ops.ts.
 //
 // A block of the left operand has the rows as its columns, one of the right operand has k, so right · left has the rows
 // of the output as columns.
@@ -11,10 +11,6 @@ override THREADS_DOWN: u32 = 8u;
 override THREADS_ACROSS: u32 = 8u;
 // Blocks of depth that a workgroup fetches into its memory at once; 0 when every thread reads the operands themselves.
 override DEPTH: u32 = 4u;
-
-const NO_ADDEND = 0u;
-const ADDEND = 1u;
-const OUT_ITSELF = 2u;
 
 struct Product {
   out_at: u32,
@@ -34,8 +30,6 @@ struct Product {
 }
 
 @group(0) @binding(0) var<uniform> p: Product;
-@group(0) @binding(1) var<storage, read_write> out: array<f32>;
-@group(0) @binding(4) var<storage, read> addend: array<f32>;
 
 override BLOCKS_DOWN: u32 = THREADS_DOWN * TALL;
 override BLOCKS_ACROSS: u32 = THREADS_ACROSS * WIDE;
@@ -170,18 +164,8 @@ fn fetch_tiles(k: u32, thread: u32) {
 }
 
 fn store_row(m: u32, n: u32, values: vec4<f32>) {
-  if (m >= p.m) {
-    return;
-  }
-  let at = m * p.out_width + p.out_column + n;
-  for (var j = 0u; j < min(4u, remaining(n, p.n)); j++) {
-    var value = values[j];
-    if (p.addend_kind == ADDEND) {
-      value += addend[p.addend_at + at + j];
-    } else if (p.addend_kind == OUT_ITSELF) {
-      value += out[p.out_at + at + j];
-    }
-    out[p.out_at + at + j] = value;
+  if (m < p.m) {
+    store_four(m * p.out_width + p.out_column + n, remaining(n, p.n), values, p.addend_kind);
   }
 }
 

@@ -7,6 +7,8 @@ import laneSumSubgroups from "../../../kernels/wgsl/lane_sum_subgroups.wgsl" wit
 import linear from "../../../kernels/wgsl/linear.wgsl" with { type: "text" };
 import matvec from "../../../kernels/wgsl/matvec.wgsl" with { type: "text" };
 import matvecQuantized from "../../../kernels/wgsl/matvec_quantized.wgsl" with { type: "text" };
+import outAligned from "../../../kernels/wgsl/out_aligned.wgsl" with { type: "text" };
+import outAny from "../../../kernels/wgsl/out_any.wgsl" with { type: "text" };
 import rowsAligned from "../../../kernels/wgsl/rows_aligned.wgsl" with { type: "text" };
 import rowsAny from "../../../kernels/wgsl/rows_any.wgsl" with { type: "text" };
 import tile16 from "../../../kernels/wgsl/tile_16.wgsl" with { type: "text" };
@@ -86,7 +88,8 @@ export function linearKernels(gpu: GpuContext) {
   }
 
   function compileTiled(product: Product, tiling: Tiling, operands: Operands): Kernel {
-    return gpu.compileNow("linear", [...operands.sources, tiling.source, linear], {
+    const stores = isOutAligned(product) ? outAligned : outAny;
+    return gpu.compileNow("linear", [...operands.sources, stores, tiling.source, linear], {
       entryPoint: "product",
       constants: {
         ...operands.constants,
@@ -128,7 +131,8 @@ export function linearKernels(gpu: GpuContext) {
       const operands = operandsOf(product);
       const tiling = tilings.find((one) => tileCount(product, one) >= minTiles) ??
         tilings[tilings.length - 1];
-      const key = `${operands.key} ${tiling.name} ${Number(isLeftAlongK)}${Number(isRightAlongK)}`;
+      const along = `${Number(isLeftAlongK)}${Number(isRightAlongK)}`;
+      const key = `${operands.key} ${isOutAligned(product)} ${tiling.name} ${along}`;
       const kernel = variant(key, () => compileTiled(product, tiling, operands));
       const integers = [
         m,
@@ -168,6 +172,11 @@ function tensorsOf({ out, right, left, addend }: Product): (Tensor | null)[] {
 /** The shaders' NO_ADDEND, ADDEND and OUT_ITSELF. */
 function addendKind({ addend }: Product): number {
   return addend === null ? 0 : addend === "out" ? 2 : 1;
+}
+
+function isOutAligned({ out, addend, n, outWidth, outColumn }: Product): boolean {
+  const isAddendAligned = addend === null || addend === "out" || addend.byteOffset % 16 === 0;
+  return (n | outWidth | outColumn) % 4 === 0 && out.byteOffset % 16 === 0 && isAddendAligned;
 }
 
 /** Sources that read the two operands, and what names this choice. */
