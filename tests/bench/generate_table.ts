@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { UsageError } from "../../lib/core/errors.ts";
 import { measureCeilings } from "./ceilings.ts";
-import { describeMachine } from "./machine.ts";
+import { writeReport } from "./report.ts";
 import { type Contender, type Measured, measureInTurn, medianOf, ratioOf } from "./side_by_side.ts";
 
 const HERE = import.meta.dirname ?? ".";
@@ -77,7 +77,4 @@ for (const weights of ["bf16", "q8_0", "q4_0"] as const) {
   results.push({ weights, measured });
 }
 console.log(`${values.threads} threads; this machine can do ${JSON.stringify(ceilings)}`);
-if (values.json !== undefined) {
-  const report = { ...describeMachine(), threads: Number(values.threads), ceilings, results };
-  Deno.writeTextFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
-}
+writeReport(values.json, { threads: Number(values.threads), ceilings, results });

@@ -13,9 +13,9 @@ import type { Backend } from "../../lib/core/backend.ts";
 import { UsageError } from "../../lib/core/errors.ts";
 import { measureCeilings } from "./ceilings.ts";
 import { startGeneration } from "./generation_run.ts";
-import { describeMachine } from "./machine.ts";
 import { median } from "./median.ts";
 import { profiledBackend, type ProfileEntry } from "./profiled_backend.ts";
+import { writeReport } from "./report.ts";
 import { randomSamples, readModelFile, syntheticTrainer } from "./synthetic_training.ts";
 
 interface Options {
@@ -143,13 +143,4 @@ const productCeiling = precision === "bf16" ? ceilings?.bf16Gflops : ceilings?.f
 console.log(`${values.what} ${values.model}, ${backend.info.name}, products in ${precision}`);
 printTable([...entries.values()], steps, productCeiling ?? NaN, ceilings?.readGbs ?? NaN);
 console.log(`${median(elapsedMs).toFixed(2)} ms a step; peaks ${JSON.stringify(ceilings)}`);
-if (values.json !== undefined) {
-  const report = {
-    ...describeMachine(),
-    options: values,
-    elapsedMs,
-    ceilings,
-    entries: [...entries.values()],
-  };
-  Deno.writeTextFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
-}
+writeReport(values.json, { elapsedMs, ceilings, entries: [...entries.values()] });

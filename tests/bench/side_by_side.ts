@@ -7,8 +7,8 @@
 
 // deno-lint-ignore-file no-console
 import { Command } from "commander";
-import { describeMachine } from "./machine.ts";
 import { median } from "./median.ts";
+import { writeReport } from "./report.ts";
 
 /** A command to run. */
 export interface Contender {
@@ -16,44 +16,50 @@ export interface Contender {
   readonly argv: readonly string[];
 }
 
-/** What a command printed, round by round: figures by their key. */
-export interface Measured extends Contender {
-  readonly rounds: readonly Readonly<Record<string, number>>[];
+/** What one run printed: figures and texts by their key. */
+type Result = Readonly<Record<string, unknown>>;
+
+/** What a command printed, round by round. */
+export interface Measured {
+  readonly name: string;
+  readonly rounds: readonly Result[];
 }
 
 /**
- * Runs the contenders in turn, `rounds` times, and reads the numbers of the last JSON line each prints (objects inside
- * are descended into: `a.b`). Says on stderr what it is at.
+ * Runs the contenders in turn, `rounds` times, and reads the last JSON line each prints. Says on stderr what it is at.
  * @throws {Error} when a command fails, with what it printed.
  */
 export async function measureInTurn(
   contenders: readonly Contender[],
   rounds: number,
 ): Promise<Measured[]> {
-  const measured = contenders.map((one) => ({
-    ...one,
-    rounds: new Array<Readonly<Record<string, number>>>(),
-  }));
+  const measured = contenders.map(({ name }) => ({ name, rounds: new Array<Result>() }));
   for (let round = 1; round <= rounds; round++) {
-    for (const one of measured) {
-      console.error(`round ${round} of ${rounds}: ${one.name}`);
-      one.rounds.push(await run(one));
+    for (const [i, contender] of contenders.entries()) {
+      console.error(`round ${round} of ${rounds}: ${contender.name}`);
+      measured[i].rounds.push(await run(contender));
     }
   }
   return measured;
 }
 
-/** The median of a figure over the rounds; NaN where it was not printed. */
+/** A figure of every round; NaN where it was not printed. */
+export function figuresOf({ rounds }: Measured, metric: string): number[] {
+  return rounds.map(({ [metric]: figure }) => typeof figure === "number" ? figure : NaN);
+}
+
+/** The median of a figure over the rounds. */
 export function medianOf(measured: Measured, metric: string): number {
-  return median(measured.rounds.map((figures) => figures[metric] ?? NaN));
+  return median(figuresOf(measured, metric));
 }
 
 /** How many times the figure of `second` fits into that of `first`: the median of the rounds' ratios. */
 export function ratioOf(first: Measured, second: Measured, metric: string): number {
-  return median(first.rounds.map((figures, i) => figures[metric] / second.rounds[i][metric]));
+  const below = figuresOf(second, metric);
+  return median(figuresOf(first, metric).map((figure, round) => figure / below[round]));
 }
 
-async function run({ name, argv: [command, ...args] }: Contender): Promise<Record<string, number>> {
+async function run({ name, argv: [command, ...args] }: Contender): Promise<Result> {
   const output = await new Deno.Command(command, { args, stdout: "piped", stderr: "piped" })
     .output();
   const decoder = new TextDecoder();
@@ -65,18 +71,7 @@ async function run({ name, argv: [command, ...args] }: Contender): Promise<Recor
         decoder.decode(output.stderr).slice(-2000),
     );
   }
-  return numbersIn(JSON.parse(line));
-}
-
-function numbersIn(value: object, prefix = ""): Record<string, number> {
-  const numbers: Record<string, number> = {};
-  for (const [key, one] of Object.entries(value)) {
-    if (typeof one === "number") numbers[prefix + key] = one;
-    else if (typeof one === "object" && one !== null) {
-      Object.assign(numbers, numbersIn(one, `${prefix}${key}.`));
-    }
-  }
-  return numbers;
+  return JSON.parse(line);
 }
 
 function parseContender(text: string): Contender {
@@ -100,17 +95,14 @@ async function main(): Promise<void> {
   const [first] = measured;
   console.log(`${options.metric}          least    median      most   first/this`);
   for (const one of measured) {
-    const figures = one.rounds.map((round) => round[options.metric]);
+    const figures = figuresOf(one, options.metric);
     const cells = [Math.min(...figures), median(figures), Math.max(...figures)];
     console.log(
       one.name.padEnd(16) + cells.map((cell) => cell.toFixed(2).padStart(10)).join("") +
         ratioOf(first, one, options.metric).toFixed(2).padStart(13),
     );
   }
-  if (options.json !== undefined) {
-    const report = { ...describeMachine(), metric: options.metric, measured };
-    Deno.writeTextFileSync(options.json, `${JSON.stringify(report, null, 1)}\n`);
-  }
+  writeReport(options.json, { metric: options.metric, measured });
 }
 
 if (import.meta.main) await main();

@@ -9,8 +9,8 @@
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { UsageError } from "../../lib/core/errors.ts";
-import { describeMachine } from "./machine.ts";
 import { median } from "./median.ts";
+import { writeReport } from "./report.ts";
 import type { Contender } from "./side_by_side.ts";
 
 const HERE = import.meta.dirname ?? ".";
@@ -75,7 +75,4 @@ for (const { name, elapsedMs } of rows) {
       ratio.toFixed(2).padStart(12),
   );
 }
-if (values.json !== undefined) {
-  const report = { ...describeMachine(), rows };
-  Deno.writeTextFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
-}
+writeReport(values.json, { rows: rows.map(({ name, elapsedMs }) => ({ name, elapsedMs })) });

@@ -9,10 +9,10 @@
 
 // deno-lint-ignore-file no-console
 import { createHash } from "node:crypto";
-import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { llamaTokenizer, type Tokenizer } from "../../lib/tokenizer/tokenizer.ts";
 import { saveTokenizer } from "../../lib/tokenizer/tokenizer_folder.ts";
+import { writeReport } from "./report.ts";
 
 /** Texts are encoded in blocks of whole lines of about this size, as documents are. */
 const BLOCK_BYTES = 1 << 12;
@@ -147,11 +147,7 @@ const folder = await Deno.makeTempDir();
 try {
   await saveTokenizer(await llamaTokenizer(), folder, { addBos: true, modelMaxLength: 2048 });
   const passes = Number(values.passes);
-  const report: Record<string, unknown> = {
-    date: new Date().toISOString(),
-    cpu: cpus()[0].model,
-    deno: Deno.version.deno,
-  };
+  const report: Record<string, unknown> = {};
   for (const kind of ["prose", "code"] as const) {
     const given = values[kind];
     const text = given === undefined
@@ -166,9 +162,7 @@ try {
     printTable(kind, text.length, rates);
     report[kind] = { bytes: text.length, repeatsItself: given === undefined, ...rates };
   }
-  if (values.json !== undefined) {
-    Deno.writeTextFileSync(values.json, JSON.stringify(report, null, 2));
-  }
+  writeReport(values.json, report);
   console.log(JSON.stringify(report));
 } finally {
   await Deno.remove(folder, { recursive: true });

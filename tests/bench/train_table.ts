@@ -10,7 +10,7 @@ import { parseArgs } from "node:util";
 import { trainingFlopsPerToken } from "../../lib/model/flops.ts";
 import { findNative } from "../../lib/backend/cpu/native.ts";
 import { measureCeilings } from "./ceilings.ts";
-import { describeMachine } from "./machine.ts";
+import { writeReport } from "./report.ts";
 import { type Contender, type Measured, measureInTurn, medianOf, ratioOf } from "./side_by_side.ts";
 import { readModelFile } from "./synthetic_training.ts";
 
@@ -121,7 +121,4 @@ for (const task of TASKS.filter(({ name }) => values.only === undefined || name 
   }
 }
 console.log(`${values.threads} threads; this machine can do ${JSON.stringify(ceilings)}`);
-if (values.json !== undefined) {
-  const report = { ...describeMachine(), threads: Number(values.threads), ceilings, results };
-  Deno.writeTextFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
-}
+writeReport(values.json, { threads: Number(values.threads), ceilings, results });

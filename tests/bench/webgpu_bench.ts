@@ -15,8 +15,8 @@ import type { Backend } from "../../lib/core/backend.ts";
 import type { SamplingOptions } from "../../lib/core/ops.ts";
 import { byteLength, elementCount, rows as rowsOf, type Tensor } from "../../lib/core/tensor.ts";
 import { attentionWidth, type ModelConfig } from "../../lib/model/config.ts";
-import { describeMachine } from "./machine.ts";
 import { median } from "./median.ts";
+import { writeReport } from "./report.ts";
 import { randomSamples, readModelFile, syntheticTrainer } from "./synthetic_training.ts";
 import ceilings from "./webgpu_ceilings.wgsl" with { type: "text" };
 
@@ -351,7 +351,4 @@ for (const { name, unit, amount, run } of cases) {
       `${(100 * share).toFixed(0)} %`.padStart(7),
   );
 }
-if (values.json !== undefined) {
-  const report = { ...describeMachine(), encoding, ceiling, dispatchesPerLayer, results };
-  Deno.writeTextFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
-}
+writeReport(values.json, { encoding, ceiling, dispatchesPerLayer, results });

@@ -37,6 +37,8 @@ const context = await model.createContext({
 });
 const sequence = context.getSequence();
 
+const peer = `llama.cpp ${llama.llamaCppRelease.release}`;
+
 // The ids generate_bench.ts uses.
 const promptIds = (count) =>
   Array.from({ length: count }, (_, i) => 300 + i * 7919 % (32000 - 300));
@@ -59,7 +61,7 @@ async function draw(ids, count) {
 
 if (values.start) {
   await draw(promptIds(5), 1);
-  console.log(JSON.stringify({ peer: "llama.cpp", since_start_ms: performance.now() }));
+  console.log(JSON.stringify({ peer, since_start_ms: performance.now() }));
 } else {
   const fresh = Number(values.new), prefill = [], decode = [];
   let ids = [];
@@ -76,7 +78,7 @@ if (values.start) {
     decode.push(fresh / (times[fresh] - times[0]) * 1000);
   }
   console.log(JSON.stringify({
-    peer: "llama.cpp",
+    peer,
     prefill_tokens_per_second: median(prefill),
     decode_tokens_per_second: median(decode),
     first_ids: ids.slice(0, 8),
