@@ -39,6 +39,7 @@ DEVICE uint32_t bits_of(float value) {
 
 #ifdef CUDA_SIM
 
+// Rounded to nearest even; a NaN becomes 0x7fff.
 DEVICE uint16_t bf16_bits(float x) {
   uint32_t bits = bits_of(x);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fff;
@@ -46,6 +47,7 @@ DEVICE uint16_t bf16_bits(float x) {
 }
 
 DEVICE uint16_t f16_bits(float x) {
+  if (x != x) return 0x7fff;
   _Float16 half = (_Float16)x;
   uint16_t bits;
   __builtin_memcpy(&bits, &half, 2);
@@ -68,6 +70,7 @@ DEVICE unsigned char *dynamic_shared() { return (unsigned char *)cuda_sim::dynam
 
 #else
 
+// Rounded to nearest even; a NaN becomes 0x7fff.
 DEVICE uint16_t bf16_bits(float x) {
   uint16_t bits;
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));

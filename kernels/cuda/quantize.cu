@@ -2,6 +2,16 @@
 
 #include "elements.cuh"
 
+// x rounded to nearest even; every NaN becomes the same one.
+template <typename T>
+DEVICE T rounded(float x);
+template <>
+DEVICE float rounded<float>(float x) { return x; }
+template <>
+DEVICE bf16 rounded<bf16>(float x) { return x == x ? from_float<bf16>(x) : bf16{0x7fc0}; }
+template <>
+DEVICE f16 rounded<f16>(float x) { return x == x ? from_float<f16>(x) : f16{0x7e00}; }
+
 // A thread converts 8 elements.
 template <typename T>
 DEVICE void cast_elements(T *dst, const void *src, int src_dtype, int count) {
@@ -12,7 +22,12 @@ DEVICE void cast_elements(T *dst, const void *src, int src_dtype, int count) {
   decode_elements(x, src, src_dtype, at, left);
   bool packed = left == DECODED && (uintptr_t)dst % 16 == 0;
 #pragma unroll
-  for (int i = 0; i < DECODED; i += Pack<T>::WIDTH) store_floats(dst + at, i, left, packed, x + i);
+  for (int i = 0; i < DECODED; i += Pack<T>::WIDTH) {
+    Pack<T> pack = {{0, 0, 0, 0}};
+#pragma unroll
+    for (int j = 0; j < Pack<T>::WIDTH; j++) pack.set(j, rounded<T>(x[i + j]));
+    store_pack(dst + at, i, left, packed, pack);
+  }
 }
 
 extern "C" __global__ void cast_f32(float *dst, const void *src, int src_dtype, int count) { cast_elements(dst, src, src_dtype, count); }

@@ -18,6 +18,7 @@ const SHAPES: readonly AttentionShape[] = [
   { B: 2, T: 65, H: 8, K: 2, D: 16 },
   { B: 1, T: 40, H: 4, K: 4, D: 10 },
   { B: 1, T: 150, H: 2, K: 1, D: 64 },
+  { B: 2, T: 70, H: 4, K: 2, D: 128 },
 ];
 
 function describe({ B, T, H, K, D }: AttentionShape): string {
@@ -103,4 +104,6 @@ conformance("attention", (precision) => [
   cachedCase(precision, { B: 2, T: 5, H: 3, K: 1, D: 12 }, 50, from(5, 0, 40)),
   cachedCase(precision, { B: 1, T: 1, H: 4, K: 4, D: 64 }, 700, from(1, 650)),
   cachedCase(precision, { B: 1, T: 37, H: 4, K: 2, D: 10 }, 300, from(37, 201)),
+  cachedCase(precision, { B: 2, T: 70, H: 4, K: 2, D: 64 }, 170, from(70, 0, 95)),
+  cachedCase(precision, { B: 1, T: 20, H: 2, K: 1, D: 128 }, 140, from(20, 101)),
 ]);

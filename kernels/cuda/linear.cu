@@ -1,0 +1,160 @@
+// Products of up to 8 rows with a weight of any element type, as decoding needs them: memory bound by the weight, which is
+// read once, in 16-byte pieces, and decoded to f32. A warp an output. Each lane multiplies 8 neighbouring elements at a
+// time; blocks of the quantized types, which lie at odd addresses, pass through shared memory first. Larger products are
+// cuBLASLt's.
+
+#include "elements.cuh"
+
+constexpr int WARPS = 4;
+constexpr int MIN_BLOCKS = 4; // on a multiprocessor; leaves enough registers
+constexpr int TAKEN = 8;                   // elements of a lane at a time
+constexpr int ROUND = WARP * TAKEN;        // of a warp
+constexpr int SPAN = 4 * ROUND;            // between two stages
+constexpr int SPAN_BLOCKS = SPAN / QUANT_BLOCK;
+
+// 8 elements in f32 from an address that is a multiple of 16 bytes.
+template <typename T>
+DEVICE void load_taken(float x[TAKEN], const T *from) {
+#pragma unroll
+  for (int i = 0; i < TAKEN; i += Pack<T>::WIDTH) load_floats(x + i, from, i, TAKEN, true);
+}
+
+// A weight's row of plain elements.
+template <typename W>
+struct PlainRow {
+  const W *row;
+  bool packed;
+
+  DEVICE PlainRow(const void *weight, size_t index, int width)
+      : row((const W *)weight + index * width), packed(width % TAKEN == 0 && (uintptr_t)weight % 16 == 0) {}
+
+  DEVICE void stage(int) const {}
+  DEVICE void load(float w[TAKEN], int at) const { load_taken(w, row + at); }
+  DEVICE float element(int at) const { return to_float(row[at]); }
+};
+
+DEVICE void decode(float w[TAKEN], const block_q8_0 *block, int first) {
+  const uint16_t *pairs = (const uint16_t *)block->q + first / 2;
+  float scale = float_of_f16(block->scale);
+#pragma unroll
+  for (int i = 0; i < TAKEN / 2; i++) {
+    w[2 * i] = scale * (float)(int8_t)(pairs[i] & 0xff);
+    w[2 * i + 1] = scale * (float)(int8_t)(pairs[i] >> 8);
+  }
+}
+
+DEVICE void decode(float w[TAKEN], const block_q4_0 *block, int first) {
+  constexpr int HALF = QUANT_BLOCK / 2;
+  const uint16_t *pairs = (const uint16_t *)block->q + first % HALF / 2;
+  float scale = float_of_f16(block->scale);
+  int shift = first < HALF ? 0 : 4;
+#pragma unroll
+  for (int i = 0; i < TAKEN / 2; i++) {
+    w[2 * i] = scale * (float)((pairs[i] >> shift & 15) - 8);
+    w[2 * i + 1] = scale * (float)((pairs[i] >> 8 >> shift & 15) - 8);
+  }
+}
+
+DEVICE float decode_one(const block_q8_0 *block, int at) { return float_of_f16(block->scale) * (float)block->q[at]; }
+DEVICE float decode_one(const block_q4_0 *block, int at) {
+  constexpr int HALF = QUANT_BLOCK / 2;
+  return float_of_f16(block->scale) * (float)((block->q[at % HALF] >> (at < HALF ? 0 : 4) & 15) - 8);
+}
+
+// A weight's row of blocks; those of a span are staged in the warp's part of shared memory.
+template <typename Block>
+struct BlockRow {
+  static constexpr int STAGE_BYTES = SPAN_BLOCKS * sizeof(Block);
+  const unsigned char *row;
+  int blocks;
+  bool packed; // elements, once staged
+  bool staged_packed;
+  unsigned char *staged;
+
+  DEVICE BlockRow(const void *weight, size_t index, int width) : blocks(width / QUANT_BLOCK) {
+    __shared__ alignas(16) unsigned char stages[WARPS][STAGE_BYTES];
+    row = (const unsigned char *)weight + index * blocks * sizeof(Block);
+    packed = true;
+    staged_packed = (uintptr_t)weight % 16 == 0 && blocks * sizeof(Block) % 16 == 0;
+    staged = stages[threadIdx.y];
+  }
+
+  DEVICE void stage(int first) const {
+    int block = first / QUANT_BLOCK, bytes = min(SPAN_BLOCKS, blocks - block) * (int)sizeof(Block);
+    const unsigned char *from = row + (size_t)block * sizeof(Block);
+    __syncwarp();
+    if (staged_packed) {
+      for (int at = threadIdx.x * 16; at < bytes; at += WARP * 16) *(Pack<float> *)(staged + at) = *(const Pack<float> *)(from + at);
+    } else {
+#pragma unroll 1
+      for (int at = threadIdx.x * 2; at < bytes; at += WARP * 2) *(uint16_t *)(staged + at) = *(const uint16_t *)(from + at);
+    }
+    __syncwarp();
+  }
+
+  DEVICE void load(float w[TAKEN], int at) const {
+    decode(w, (const Block *)staged + at % SPAN / QUANT_BLOCK, at % QUANT_BLOCK);
+  }
+  DEVICE float element(int at) const { return decode_one((const Block *)staged + at % SPAN / QUANT_BLOCK, at % QUANT_BLOCK); }
+};
+
+// sums[r] += weight · x[r] of the 8 elements from `at` on.
+template <typename Row, typename T, int ROWS>
+DEVICE void add_taken(float sums[ROWS], const Row &row, const T *x, int n, int i, int at) {
+  float w[TAKEN], values[TAKEN];
+  row.load(w, at);
+#pragma unroll
+  for (int r = 0; r < ROWS; r++) {
+    load_taken(values, x + (size_t)min(r, n - 1) * i + at);
+#pragma unroll
+    for (int j = 0; j < TAKEN; j++) sums[r] += w[j] * values[j];
+  }
+}
+
+// out[r, column + row] = Σ x[r] · weight[row] + addend[r, column + row] for n <= ROWS rows of x; out and addend (n, width).
+template <typename Row, typename T, int ROWS>
+DEVICE void matvec(T *out, const T *x, const void *weight, const T *addend, int n, int o, int i, int column, int width) {
+  constexpr int AT_ONCE = ROWS == 1 ? SPAN / ROUND : 1; // several rows of x keep the memory busy by themselves
+  int index = block_row(), lane = threadIdx.x;
+  if (index >= o) return;
+  Row row(weight, index, i);
+  bool packed = row.packed && i % TAKEN == 0 && (uintptr_t)x % 16 == 0;
+  float sums[ROWS] = {0};
+  for (int first = 0; first < i; first += SPAN) {
+    int end = min(first + SPAN, i), at = first + lane * TAKEN;
+    row.stage(first);
+    if (packed && first + SPAN <= i) {
+#pragma unroll AT_ONCE
+      for (int round = 0; round < SPAN; round += ROUND) add_taken<Row, T, ROWS>(sums, row, x, n, i, at + round);
+    } else if (packed) {
+#pragma unroll 1
+      for (; at < end; at += ROUND) add_taken<Row, T, ROWS>(sums, row, x, n, i, at);
+    } else {
+#pragma unroll 1
+      for (at = first + lane; at < end; at += WARP) {
+        float w = row.element(at);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) sums[r] += w * to_float(x[(size_t)min(r, n - 1) * i + at]);
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < ROWS; r++) {
+    float sum = warp_sum(sums[r]);
+    size_t at = (size_t)r * width + column + index;
+    if (lane == 0 && r < n) out[at] = from_float<T>(addend ? sum + to_float(addend[at]) : sum);
+  }
+}
+
+#define MATVEC(NAME, ROW, SCALAR, T, ROWS)                                                                                  \
+  extern "C" __global__ void __launch_bounds__(WARPS * WARP, MIN_BLOCKS) matvec_##NAME##_##SCALAR##_##ROWS(T *out, const T *x, const void *weight, const T *addend, int n, int o, int i, int column, int width) { \
+    matvec<ROW, T, ROWS>(out, x, weight, addend, n, o, i, column, width);                                                   \
+  }
+#define MATVEC_ROWS(NAME, ROW, SCALAR, T) MATVEC(NAME, ROW, SCALAR, T, 1) MATVEC(NAME, ROW, SCALAR, T, 4) MATVEC(NAME, ROW, SCALAR, T, 8)
+#define MATVEC_SCALARS(NAME, ROW) MATVEC_ROWS(NAME, ROW, bf16, bf16) MATVEC_ROWS(NAME, ROW, f32, float)
+
+MATVEC_SCALARS(f32, PlainRow<float>)
+MATVEC_SCALARS(bf16, PlainRow<bf16>)
+MATVEC_SCALARS(f16, PlainRow<f16>)
+MATVEC_SCALARS(q8_0, BlockRow<block_q8_0>)
+MATVEC_SCALARS(q4_0, BlockRow<block_q4_0>)
