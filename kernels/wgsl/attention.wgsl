@@ -100,6 +100,9 @@ fn forward(
   let tile = index / a.splits % a.tiles;
   let head = index / a.splits / a.tiles % a.key_heads;
   let batch = index / a.splits / a.tiles / a.key_heads;
+  if (batch >= a.batches) {
+    return;
+  }
   let row_block = thread / KEY_BLOCKS;
   let block = thread % KEY_BLOCKS;
   let row = 4u * (tile * ROW_BLOCKS + row_block);
@@ -114,6 +117,7 @@ fn forward(
     key_end = min(find_key_end(batch, tile), (split + 1u) * a.split_keys);
   }
   let end = workgroupUniformLoad(&key_end);
+  let seen_keys = min(last_keys, vec4<u32>(end - 1u));
   let d = 4u * block;
   let second_d = d + 4u * KEY_BLOCKS;
   var highest = vec4<f32>(LOWEST);
@@ -125,7 +129,7 @@ fn forward(
     var scores = a.scale * tile_scores(queries, key_starts(batch, head, own_key, end));
     var block_highest = vec4<f32>(LOWEST);
     for (var j = 0u; j < 4u; j++) {
-      let is_seen = vec4<u32>(own_key + j) <= min(last_keys, vec4<u32>(end - 1u));
+      let is_seen = vec4<u32>(own_key + j) <= seen_keys;
       scores[j] = select(vec4<f32>(LOWEST), scores[j], is_seen);
       block_highest = max(block_highest, scores[j]);
     }
@@ -134,7 +138,7 @@ fn forward(
     highest = new_highest;
     sum *= factor;
     for (var j = 0u; j < 4u; j++) {
-      let is_seen = scores[j] > vec4<f32>(LOWEST);
+      let is_seen = vec4<u32>(own_key + j) <= seen_keys;
       let weight = select(vec4<f32>(), exp(scores[j] - highest), is_seen);
       weights[(4u * block + j) * ROW_BLOCKS + row_block] = weight;
       sum += weight;
@@ -224,7 +228,7 @@ fn combine(
   let row = index / a.width % row_count();
   let head = index / a.width / row_count() % a.key_heads;
   let batch = index / a.width / row_count() / a.key_heads;
-  if (batch >= a.tiles) {
+  if (batch >= a.batches) {
     return;
   }
   let first = a.lse_at + part_start(batch, head, row, 0u);

@@ -13,10 +13,6 @@ override TILE_ROWS: u32 = 4u * ROW_BLOCKS;
 var<workgroup> dscores: array<vec4<f32>, WEIGHTS>;
 var<workgroup> weights: array<vec4<f32>, WEIGHTS>;
 
-fn row_vector(indices: vec4<u32>) -> vec4<f32> {
-  return vec4<f32>(lse[indices.x], lse[indices.y], lse[indices.z], lse[indices.w]);
-}
-
 // Stores a block whose columns are elements d to d + 3 of heads that start at `starts`; `count` of them are there.
 fn store_block(starts: vec4<u32>, count: u32, d: u32, block: mat4x4<f32>) {
   let rows = transpose(block);
@@ -37,6 +33,9 @@ fn backward_queries(
   let tile = index % a.tiles;
   let head = index / a.tiles % a.key_heads;
   let batch = index / a.tiles / a.key_heads;
+  if (batch >= a.batches) {
+    return;
+  }
   let row_block = thread / KEY_BLOCKS;
   let block = thread % KEY_BLOCKS;
   let row = 4u * (tile * ROW_BLOCKS + row_block);
@@ -109,6 +108,9 @@ fn backward_keys(
   let tile = index % a.tiles;
   let head = index / a.tiles % a.key_heads;
   let batch = index / a.tiles / a.key_heads;
+  if (batch >= a.batches) {
+    return;
+  }
   let block = thread / ROW_BLOCKS;
   let row_block = thread % ROW_BLOCKS;
   let key = 4u * (tile * KEY_BLOCKS + block);

@@ -22,6 +22,7 @@ struct Attention {
   key_row: u32, // and from key to key
   slots: u32, // keys of a head
   tiles: u32, // of a head
+  batches: u32,
   keeps_lse: u32,
   splits: u32,
   split_keys: u32, // keys of a split

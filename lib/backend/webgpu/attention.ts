@@ -82,7 +82,7 @@ export function attentionOps(gpu: GpuContext) {
       IS_SPLIT: isSplit ? 1 : 0,
     };
     const splitKeys = isSplit ? SPLIT_KEYS : slots;
-    const sizes = [...sizesOf(shape), tiles, lse === null ? 0 : 1, splits, splitKeys];
+    const sizes = [...sizesOf(shape), tiles, batches, lse === null ? 0 : 1, splits, splitKeys];
     const scale = [1 / Math.sqrt(width)];
     const parts = isSplit ? gpu.scratch(batches * keyHeads * rows * splits * (width + 2)) : null;
     gpu.run(
@@ -93,12 +93,11 @@ export function attentionOps(gpu: GpuContext) {
       groups * splits,
     );
     if (parts === null) return;
-    const joined = [...sizesOf(shape), batches, 0, splits, splitKeys];
     const elements = batches * keyHeads * rows * width;
     gpu.run(
       kernel(attention, "combine", true, { COMBINE_GROUP: GROUP }),
       [out, parts],
-      [0, 0, 0, 0, 0, ...joined],
+      [0, 0, 0, 0, 0, ...sizes],
       scale,
       Math.ceil(elements / GROUP),
     );
@@ -137,7 +136,7 @@ export function attentionOps(gpu: GpuContext) {
               KEY_BLOCKS: keyBlocks,
             }),
             tensors,
-            [...sizesOf(shape), tiles, 0, 1, t],
+            [...sizesOf(shape), tiles, batches, 0, 1, t],
             [1 / Math.sqrt(d)],
             tiles * keyHeads * batches,
           );
