@@ -159,7 +159,8 @@ onWebgpu("replay survives scratch memory that grows while it records", async (ba
       backend.fill(rstd, 1);
       backend.rmsnormBackward(gradient.tensors.dX, dW, x, x, w, rstd);
     });
-    assert.deepEqual(await floats(backend, dW), new Array(C).fill(2 * round));
+    const sums = await floats(backend, dW);
+    assert.ok(sums.every((value) => value === 2 * round), `round ${round}: ${sums[0]}`);
   }
 });
 
