@@ -1,5 +1,6 @@
 // Matrix products with weights on CUDA. Row-major matrices are cuBLASLt's transposed, so that out = x · weightᵀ is its
-// outᵀ = (weightᵀ)ᵀ · xᵀ. Weights of another type than the activations are converted piece by piece before.
+// outᵀ = (weightᵀ)ᵀ · xᵀ. Weights of another type than the activations are converted piece by piece before. Products of
+// few rows are kernels/cuda/linear.cu's.
 
 import { byteLengthOf } from "../../core/dtype.ts";
 import type { Ops } from "../../core/ops.ts";
@@ -7,6 +8,7 @@ import { carve, elementCount, rowCount, rows, rowWidth, type Tensor } from "../.
 import type { CudaContext } from "./context.ts";
 import { scalarOf } from "./geometry.ts";
 import type { Matmul } from "./matmul.ts";
+import { matvec, MAX_MATVEC_ROWS } from "./matvec.ts";
 
 /** Elements of a weight that are converted at a time. */
 const CONVERTED_ELEMENTS = 1 << 24;
@@ -14,6 +16,7 @@ const CONVERTED_ELEMENTS = 1 << 24;
 /** Uses cuBLASLt through `matmul` and converts weights with `cast`; allocates nothing per call but plans of new shapes. */
 export function linearOps(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) {
   const compute = scalarOf(cuda), elementBytes = byteLengthOf(compute, 1);
+  const multiplyFew = matvec(cuda);
 
   /** Columns `column` … of `out`, `width` wide, for a weight of the activations' type. */
   function multiply(
@@ -53,8 +56,11 @@ export function linearOps(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) 
     column: number,
     width: number,
   ): void {
-    if (weight.dtype === compute) return multiply(out, x, weight, addend, column, width);
     const i = rowWidth(weight), o = rowCount(weight);
+    if (elementCount(x.shape) <= MAX_MATVEC_ROWS * i) {
+      return multiplyFew(out, x, weight, addend, column, width);
+    }
+    if (weight.dtype === compute) return multiply(out, x, weight, addend, column, width);
     const step = Math.max(1, Math.floor(CONVERTED_ELEMENTS / i));
     const place = cuda.scratch(Math.ceil(Math.min(step, o) * i * elementBytes / 4));
     for (let first = 0; first < o; first += step) {

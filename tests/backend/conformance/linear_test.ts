@@ -16,12 +16,15 @@ import { type OpCase, opCase, output, random, type RealOperand } from "./op_case
 // Rows, outputs, inputs. Up to 8 rows are decoding's; beyond 320 inputs a product is blocked in depth.
 const SHAPES = [
   ...[[1, 1, 1], [1, 48, 32], [2, 37, 65], [3, 5, 700], [8, 130, 96]],
-  ...[[9, 17, 33], [13, 70, 320], [33, 31, 353], [130, 65, 7], [65, 130, 64]],
+  ...[[1, 9, 2304], [9, 17, 33], [13, 70, 320], [33, 31, 353], [130, 65, 7], [65, 130, 64]],
 ] as const;
 // Beyond what is packed at once: 4096 of depth, 2 million words of an operand.
 const SLABS = [[9, 20, 4200], [600, 3, 4100], [10, 600, 4100]] as const;
 const DTYPES = ["bf16", "f16", "q8_0", "q4_0"] as const;
-const DTYPE_SHAPES = [[1, 37, 96], [3, 21, 32], [5, 50, 544], [8, 6, 64], [40, 33, 352]] as const;
+const DTYPE_SHAPES = [
+  ...[[1, 37, 96], [3, 21, 32], [5, 50, 544], [8, 6, 64], [40, 33, 352]],
+  ...[[1, 9, 2304], [6, 7, 1056]],
+] as const;
 
 /** A product's operand as the device rounds it before multiplying. */
 function rounded(operand: RealOperand, { matmul }: Precision): Float64Array {
