@@ -214,16 +214,16 @@ fn store_part(
 
 @group(0) @binding(2) var<storage, read> parts: array<f32>;
 
-override COMBINE_GROUP: u32 = 64u;
+override GROUP: u32 = 64u;
 
 // Joins the parts, a thread an element of the output. Its `lse` tensor is the parts.
-@compute @workgroup_size(COMBINE_GROUP)
+@compute @workgroup_size(GROUP)
 fn combine(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let index = (group.x + group.y * groups.x) * COMBINE_GROUP + thread;
+  let index = (group.x + group.y * groups.x) * GROUP + thread;
   let d = index % a.width;
   let row = index / a.width % row_count();
   let head = index / a.width / row_count() % a.key_heads;

@@ -194,16 +194,16 @@ struct Delta {
 @group(0) @binding(2) var<storage, read> outputs: array<f32>;
 @group(0) @binding(3) var<storage, read> gradients_in: array<f32>;
 
-override DELTA_GROUP: u32 = 64u;
+override GROUP: u32 = 64u;
 
 // delta (B, H, T) = Σ out · dOut, a thread a row.
-@compute @workgroup_size(DELTA_GROUP)
+@compute @workgroup_size(GROUP)
 fn row_products(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let row = (group.x + group.y * groups.x) * DELTA_GROUP + thread;
+  let row = (group.x + group.y * groups.x) * GROUP + thread;
   if (row >= e.rows) {
     return;
   }

@@ -3,7 +3,7 @@
 
 import aligned from "../../../kernels/wgsl/attention_aligned.wgsl" with { type: "text" };
 import any from "../../../kernels/wgsl/attention_any.wgsl" with { type: "text" };
-import backward from "../../../kernels/wgsl/attention_backward.wgsl" with { type: "text" };
+import attentionBackward from "../../../kernels/wgsl/attention_backward.wgsl" with { type: "text" };
 import blocks from "../../../kernels/wgsl/attention_blocks.wgsl" with { type: "text" };
 import attention from "../../../kernels/wgsl/attention.wgsl" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
@@ -39,143 +39,129 @@ interface Tile {
 
 /** Uses kernels/wgsl/attention.wgsl and attention_backward.wgsl; allocates nothing per call. */
 export function attentionOps(gpu: GpuContext) {
-  const kernels = new Map<string, Kernel>();
-
-  function kernel(
-    source: string,
-    entryPoint: string,
-    isAligned: boolean,
-    constants: Readonly<Record<string, number>>,
-  ): Kernel {
-    const key = `${entryPoint} ${isAligned} ${JSON.stringify(constants)}`;
-    let known = kernels.get(key);
-    if (known === undefined) {
-      const sources = [isAligned ? aligned : any, blocks, source];
-      known = gpu.compileNow("attention", sources, { entryPoint, constants });
-      kernels.set(key, known);
-    }
-    return known;
-  }
-
-  /** `positions` null means that query t sees the keys 0 to t. */
-  function forward(
-    out: Tensor,
-    lse: Tensor | null,
-    qkv: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    positions: Tensor | null,
-    batches: number,
-    shape: Shape,
-  ): void {
-    const { queries, group, keyHeads, width, slots } = shape;
-    const isAligned = areAligned([qkv, keys, values], width);
-    const rows = queries * group, tile = wideTile(width, rows);
-    const tiles = Math.ceil(rows / (4 * tile.rowBlocks)), groups = tiles * keyHeads * batches;
-    const isSplit = positions !== null && groups < MAX_UNSPLIT_GROUPS && slots > SPLIT_KEYS &&
-      !gpu.gpu.adapter.isSoftware;
-    const splits = isSplit ? Math.ceil(slots / SPLIT_KEYS) : 1;
-    const constants = {
-      ROW_BLOCKS: tile.rowBlocks,
-      KEY_BLOCKS: tile.keyBlocks,
-      IS_CACHED: positions === null ? 0 : 1,
-      IS_SPLIT: isSplit ? 1 : 0,
-    };
-    const splitKeys = isSplit ? SPLIT_KEYS : slots;
-    const sizes = [...sizesOf(shape), tiles, batches, lse === null ? 0 : 1, splits, splitKeys];
-    const scale = [1 / Math.sqrt(width)];
-    const parts = isSplit ? gpu.scratch(batches * keyHeads * rows * splits * (width + 2)) : null;
-    gpu.run(
-      kernel(attention, "forward", isAligned, constants),
-      [parts ?? out, lse, qkv, keys, values, positions ?? qkv],
-      [0, ...sizes],
-      scale,
-      groups * splits,
-    );
-    if (parts === null) return;
-    const elements = batches * keyHeads * rows * width;
-    gpu.run(
-      kernel(attention, "combine", true, { COMBINE_GROUP: GROUP }),
-      [out, parts],
-      [0, 0, 0, 0, 0, ...sizes],
-      scale,
-      Math.ceil(elements / GROUP),
-    );
-  }
-
   return {
     attentionForward(out, lse, qkv) {
       const [b, t, h, d] = out.shape, shape = shapeWithin(t, h, qkv.shape[2], d);
       for (const [first, end] of rowRanges(gpu, b, 4 * t * qkv.shape[2] * d)) {
         const part = (tensor: Tensor) => rowsOf(tensor, b, first, end);
         const piece = part(qkv), partLse = lse === null ? null : part(lse);
-        forward(part(out), partLse, piece, piece, piece, null, end - first, shape);
+        forward(gpu, part(out), partLse, piece, piece, piece, null, end - first, shape);
       }
     },
     attentionBackward(dQkv, dOut, qkv, out, lse) {
       const [b, t, h, d] = out.shape, shape = shapeWithin(t, h, qkv.shape[2], d);
-      const { keyHeads, group } = shape;
       for (const [first, end] of rowRanges(gpu, b, 4 * t * qkv.shape[2] * d)) {
         const part = (tensor: Tensor) => rowsOf(tensor, b, first, end);
-        const batches = end - first, rows = batches * t * h;
-        const delta = gpu.scratch(rows);
-        gpu.run(
-          kernel(backward, "row_products", true, { DELTA_GROUP: GROUP }),
-          [delta, part(out), part(dOut)],
-          [rows, t, h, d],
-          [],
-          Math.ceil(rows / GROUP),
-        );
-        const q = part(qkv), g = part(dOut);
-        const tensors = [part(dQkv), part(lse), q, q, q, g, delta];
-        const isAligned = areAligned([q, g], d);
-        const run = (entryPoint: string, { rowBlocks, keyBlocks }: Tile, tiles: number) =>
-          gpu.run(
-            kernel(backward, entryPoint, isAligned, {
-              ROW_BLOCKS: rowBlocks,
-              KEY_BLOCKS: keyBlocks,
-            }),
-            tensors,
-            [...sizesOf(shape), tiles, batches, 0, 1, t],
-            [1 / Math.sqrt(d)],
-            tiles * keyHeads * batches,
-          );
-        const wide = wideTile(d, t * group);
-        run("backward_queries", wide, Math.ceil(t * group / (4 * wide.rowBlocks)));
-        const own = wideTile(d, t), tall = { rowBlocks: own.keyBlocks, keyBlocks: own.rowBlocks };
-        run("backward_keys", tall, Math.ceil(t / (4 * tall.keyBlocks)));
+        backward(gpu, part(dQkv), part(dOut), part(qkv), part(out), part(lse), end - first, shape);
       }
     },
     attentionCached(out, qkv, keys, values, positions) {
-      const [b, t, h, d] = out.shape, [, k, s] = keys.shape;
-      const shape: Shape = {
-        queries: t,
-        group: h / k,
-        keyHeads: k,
-        width: d,
-        keyFirst: 0,
-        valueFirst: 0,
-        keyBatch: k * s * d,
-        keyHead: s * d,
-        keyRow: d,
-        slots: s,
-      };
-      const bytes = 4 * d * Math.max(t * qkv.shape[2], k * s);
-      for (const [first, end] of rowRanges(gpu, b, bytes)) {
+      const [b, t] = out.shape, [, k, s, d] = keys.shape;
+      const shape = shapeAgainst(t, qkv.shape[2] - 2 * k, k, s, d);
+      for (const [first, end] of rowRanges(gpu, b, 4 * d * Math.max(t * qkv.shape[2], k * s))) {
         const part = (tensor: Tensor) => rowsOf(tensor, b, first, end);
-        forward(
-          part(out),
-          null,
-          part(qkv),
-          part(keys),
-          part(values),
-          part(positions),
-          end - first,
-          shape,
-        );
+        const [q, cachedKeys, cachedValues] = [qkv, keys, values].map(part);
+        const where = part(positions);
+        forward(gpu, part(out), null, q, cachedKeys, cachedValues, where, end - first, shape);
       }
     },
   } satisfies Partial<Ops>;
+}
+
+/** `positions` null means that query t sees the keys 0 to t. */
+function forward(
+  gpu: GpuContext,
+  out: Tensor,
+  lse: Tensor | null,
+  qkv: Tensor,
+  keys: Tensor,
+  values: Tensor,
+  positions: Tensor | null,
+  batches: number,
+  shape: Shape,
+): void {
+  const { queries, group, keyHeads, width, slots } = shape;
+  const rows = queries * group, tile = wideTile(width, rows);
+  const tiles = Math.ceil(rows / (4 * tile.rowBlocks)), groups = tiles * keyHeads * batches;
+  const isSplit = positions !== null && groups < MAX_UNSPLIT_GROUPS && slots > SPLIT_KEYS &&
+    !gpu.gpu.adapter.isSoftware;
+  const splits = isSplit ? Math.ceil(slots / SPLIT_KEYS) : 1;
+  const splitKeys = isSplit ? SPLIT_KEYS : slots;
+  const sizes = [...sizesOf(shape), tiles, batches, lse === null ? 0 : 1, splits, splitKeys];
+  const scale = [1 / Math.sqrt(width)];
+  const parts = isSplit ? gpu.scratch(batches * keyHeads * rows * splits * (width + 2)) : null;
+  const isAligned = areAligned([qkv, keys, values], width);
+  gpu.run(
+    kernel(gpu, attention, "forward", isAligned, {
+      ROW_BLOCKS: tile.rowBlocks,
+      KEY_BLOCKS: tile.keyBlocks,
+      IS_CACHED: positions === null ? 0 : 1,
+      IS_SPLIT: isSplit ? 1 : 0,
+    }),
+    [parts ?? out, lse, qkv, keys, values, positions ?? qkv],
+    [0, ...sizes],
+    scale,
+    groups * splits,
+  );
+  if (parts === null) return;
+  gpu.run(
+    kernel(gpu, attention, "combine", true, { GROUP }),
+    [out, parts],
+    [0, 0, 0, 0, 0, ...sizes],
+    scale,
+    Math.ceil(batches * keyHeads * rows * width / GROUP),
+  );
+}
+
+function backward(
+  gpu: GpuContext,
+  dQkv: Tensor,
+  dOut: Tensor,
+  qkv: Tensor,
+  out: Tensor,
+  lse: Tensor,
+  batches: number,
+  shape: Shape,
+): void {
+  const { queries, group, keyHeads, width } = shape;
+  const rows = batches * queries * group * keyHeads;
+  const delta = gpu.scratch(rows);
+  gpu.run(
+    kernel(gpu, attentionBackward, "row_products", true, { GROUP }),
+    [delta, out, dOut],
+    [rows, queries, group * keyHeads, width],
+    [],
+    Math.ceil(rows / GROUP),
+  );
+  const isAligned = areAligned([qkv, dOut], width);
+  const run = (entryPoint: string, { rowBlocks, keyBlocks }: Tile, tiles: number) =>
+    gpu.run(
+      kernel(gpu, attentionBackward, entryPoint, isAligned, {
+        ROW_BLOCKS: rowBlocks,
+        KEY_BLOCKS: keyBlocks,
+      }),
+      [dQkv, lse, qkv, qkv, qkv, dOut, delta],
+      [...sizesOf(shape), tiles, batches, 0, 1, queries],
+      [1 / Math.sqrt(width)],
+      tiles * keyHeads * batches,
+    );
+  const wide = wideTile(width, queries * group);
+  run("backward_queries", wide, Math.ceil(queries * group / (4 * wide.rowBlocks)));
+  const own = wideTile(width, queries);
+  const tall = { rowBlocks: own.keyBlocks, keyBlocks: own.rowBlocks };
+  run("backward_keys", tall, Math.ceil(queries / (4 * tall.keyBlocks)));
+}
+
+function kernel(
+  gpu: GpuContext,
+  source: string,
+  entryPoint: string,
+  isAligned: boolean,
+  constants: Readonly<Record<string, number>>,
+): Kernel {
+  const key = `attention ${entryPoint} ${isAligned} ${Object.values(constants)}`;
+  const sources = [isAligned ? aligned : any, blocks, source];
+  return gpu.variant(key, () => ({ sources, entryPoint, constants }));
 }
 
 /** Keys and values lie in qkv itself. */
@@ -192,6 +178,28 @@ function shapeWithin(queries: number, heads: number, allHeads: number, width: nu
     keyHead: width,
     keyRow,
     slots: queries,
+  };
+}
+
+/** Keys and values lie in a cache (B, K, S, D). */
+function shapeAgainst(
+  queries: number,
+  heads: number,
+  keyHeads: number,
+  slots: number,
+  width: number,
+): Shape {
+  return {
+    queries,
+    group: heads / keyHeads,
+    keyHeads,
+    width,
+    keyFirst: 0,
+    valueFirst: 0,
+    keyBatch: keyHeads * slots * width,
+    keyHead: slots * width,
+    keyRow: width,
+    slots,
   };
 }
 

@@ -19,6 +19,11 @@ export interface KernelSpec {
   readonly constants?: Readonly<Record<string, number>>;
 }
 
+/** The same with the sources to join. */
+export interface KernelVariant extends KernelSpec {
+  readonly sources: readonly string[];
+}
+
 /** Entry points by name. */
 export type KernelSpecs<K extends string> = Readonly<Record<K, KernelSpec>>;
 
@@ -41,6 +46,7 @@ export class GpuContext {
   readonly memory: GpuMemory;
   readonly #stream: CommandStream;
   readonly #cache = new Map<string, Dispatch>();
+  readonly #variants = new Map<string, Kernel>();
   readonly #pages: GPUBuffer[] = [];
   readonly #words = new Uint32Array(SLOT_WORDS);
   readonly #floats = new Float32Array(this.#words.buffer);
@@ -101,15 +107,21 @@ export class GpuContext {
   }
 
   /**
-   * Compiles one entry point at its first need, for families with many variants of which a run needs few. The device
-   * reports a failure where the host waits next.
+   * The kernel known as `key`, compiled at its first need as `describe` says: for families with many variants of which a
+   * run needs few. The device reports a failure where the host waits next.
    */
-  compileNow(label: string, sources: readonly string[], spec: KernelSpec): Kernel {
-    const { device } = this.gpu;
-    const module = device.createShaderModule({ label, code: sources.join("\n") });
-    const compute = { module, entryPoint: spec.entryPoint, constants: { ...spec.constants } };
-    const pipeline = device.createComputePipeline({ label, layout: "auto", compute });
-    return { id: this.#nextKernel++, pipeline };
+  variant(key: string, describe: () => KernelVariant): Kernel {
+    let kernel = this.#variants.get(key);
+    if (kernel === undefined) {
+      const { device } = this.gpu;
+      const { sources, entryPoint, constants } = describe();
+      const module = device.createShaderModule({ label: key, code: sources.join("\n") });
+      const compute = { module, entryPoint, constants: { ...constants } };
+      const pipeline = device.createComputePipeline({ label: key, layout: "auto", compute });
+      kernel = { id: this.#nextKernel++, pipeline };
+      this.#variants.set(key, kernel);
+    }
+    return kernel;
   }
 
   /**

@@ -18,7 +18,7 @@ import weightAligned from "../../../kernels/wgsl/weight_aligned.wgsl" with { typ
 import weightAny from "../../../kernels/wgsl/weight_any.wgsl" with { type: "text" };
 import { isQuantized } from "../../core/dtype.ts";
 import type { Tensor } from "../../core/tensor.ts";
-import type { GpuContext, Kernel } from "./context.ts";
+import type { GpuContext } from "./context.ts";
 import { weightTypeCode } from "./elements.ts";
 
 /** out (m, n) = left (m, k) · right (k, n) + addend; all tensors fit into a binding. */
@@ -45,7 +45,6 @@ export interface Product {
 
 /** How a workgroup of linear.wgsl divides its tile among threads. */
 interface Tiling {
-  readonly name: string;
   readonly source: string;
   /** Elements of a thread, down and across. */
   readonly edge: number;
@@ -55,110 +54,123 @@ interface Tiling {
   readonly depth: number;
 }
 
-/** From the largest to the smallest. Graphics hardware: 64 x 64 and 32 x 32 elements, 16 deep, 8 and 4 KiB. */
-const HARDWARE_TILINGS: readonly Tiling[] = [
-  { name: "8", source: tile8, edge: 8, threadsDown: 8, threadsAcross: 8, depth: 4 },
-  { name: "4", source: tile4, edge: 4, threadsDown: 8, threadsAcross: 8, depth: 4 },
-];
-/** A processor loads 8 lanes one by one and runs barriers as coroutines: large tiles of a thread, no shared ones. */
-const SOFTWARE_TILINGS: readonly Tiling[] = [
-  { name: "16", source: tile16, edge: 16, threadsDown: 1, threadsAcross: 8, depth: 0 },
-  { name: "8", source: tile8, edge: 8, threadsDown: 1, threadsAcross: 8, depth: 0 },
-  { name: "4", source: tile4, edge: 4, threadsDown: 1, threadsAcross: 8, depth: 0 },
-];
-/** A tiling with fewer workgroups than this leaves parts of the adapter idle. */
-const MIN_TILES = { hardware: 128, software: 4 };
+/** What suits a kind of adapter. */
+interface Profile {
+  /** From the largest to the smallest. */
+  readonly tilings: readonly Tiling[];
+  /** A tiling with fewer workgroups than this leaves parts of the adapter idle. */
+  readonly minTiles: number;
+  /** Threads that share rows of a weight in matvec.wgsl, and threads of its workgroups. */
+  readonly lanes: number;
+  readonly group: number;
+}
 
-const MAX_FEW_ROWS = 8;
+/** Tiles of 64 x 64 and 32 x 32 elements, 16 deep: 8 and 4 KiB of workgroup memory, 64 threads. */
+const HARDWARE: Profile = {
+  tilings: [
+    { source: tile8, edge: 8, threadsDown: 8, threadsAcross: 8, depth: 4 },
+    { source: tile4, edge: 4, threadsDown: 8, threadsAcross: 8, depth: 4 },
+  ],
+  minTiles: 128,
+  lanes: 32,
+  group: 128,
+};
 
-/** The matrix products of one device. */
-export function linearKernels(gpu: GpuContext) {
-  const { adapter } = gpu.gpu;
-  const kernels = new Map<string, Kernel>();
-  const tilings = adapter.isSoftware ? SOFTWARE_TILINGS : HARDWARE_TILINGS;
-  const minTiles = adapter.isSoftware ? MIN_TILES.software : MIN_TILES.hardware;
-  const lanes = adapter.isSoftware ? 1 : 32;
-  const group = adapter.isSoftware ? 8 : 128;
-  const hasSubgroups = adapter.subgroupMinSize >= lanes && lanes > 1;
+/**
+ * A processor loads the addresses of its 8 lanes one by one and runs barriers as coroutines: a thread's tile is large,
+ * and nothing is shared. Measured with llvmpipe.
+ */
+const SOFTWARE: Profile = {
+  tilings: [
+    { source: tile16, edge: 16, threadsDown: 1, threadsAcross: 8, depth: 0 },
+    { source: tile8, edge: 8, threadsDown: 1, threadsAcross: 8, depth: 0 },
+    { source: tile4, edge: 4, threadsDown: 1, threadsAcross: 8, depth: 0 },
+  ],
+  minTiles: 4,
+  lanes: 1,
+  group: 8,
+};
 
-  function variant(key: string, make: () => Kernel): Kernel {
-    let kernel = kernels.get(key);
-    if (kernel === undefined) kernels.set(key, kernel = make());
-    return kernel;
-  }
+/** Rows up to which `multiplyFew` is the faster one. */
+export const MAX_FEW_ROWS = 8;
 
-  function compileTiled(product: Product, tiling: Tiling, operands: Operands): Kernel {
-    const stores = isOutAligned(product) ? outAligned : outAny;
-    return gpu.compileNow("linear", [...operands.sources, stores, tiling.source, linear], {
-      entryPoint: "product",
-      constants: {
-        ...operands.constants,
-        IS_LEFT_ALONG_K: Number(product.isLeftAlongK),
-        IS_RIGHT_ALONG_K: Number(product.isRightAlongK),
-        THREADS_DOWN: tiling.threadsDown,
-        THREADS_ACROSS: tiling.threadsAcross,
-        DEPTH: tiling.depth,
-      },
-    });
-  }
+/** Any product. */
+export function multiply(gpu: GpuContext, product: Product): void {
+  const { m, n, k, isLeftAlongK, isRightAlongK } = product;
+  const { tilings, minTiles } = profileOf(gpu);
+  const tiling = tilings.find((one) => tileCount(product, one) >= minTiles) ??
+    tilings[tilings.length - 1];
+  const operands = operandsOf(product), isAligned = isOutAligned(product);
+  const along = `${Number(isLeftAlongK)}${Number(isRightAlongK)}`;
+  const key = `linear ${tiling.edge} ${along} ${isAligned} ${operands.key}`;
+  const kernel = gpu.variant(key, () => ({
+    sources: [...operands.sources, isAligned ? outAligned : outAny, tiling.source, linear],
+    entryPoint: "product",
+    constants: {
+      ...operands.constants,
+      IS_LEFT_ALONG_K: Number(isLeftAlongK),
+      IS_RIGHT_ALONG_K: Number(isRightAlongK),
+      THREADS_DOWN: tiling.threadsDown,
+      THREADS_ACROSS: tiling.threadsAcross,
+      DEPTH: tiling.depth,
+    },
+  }));
+  const integers = [
+    m,
+    n,
+    k,
+    product.outWidth,
+    product.outColumn,
+    product.leftWidth,
+    product.leftColumn,
+    product.rightWidth,
+    addendKind(product),
+    Math.ceil(m / (tiling.edge * tiling.threadsDown)),
+  ];
+  gpu.run(kernel, tensorsOf(product), integers, [], tileCount(product, tiling));
+}
 
-  function compileFew(product: Product, operands: Operands): Kernel {
-    const quantized = isQuantized(product.right.dtype);
-    const sum = hasSubgroups ? laneSumSubgroups : laneSum;
-    const laneSums: Record<string, number> = hasSubgroups
-      ? {}
-      : { LANE_SUMS: lanes === 1 ? 1 : group };
-    const sources = [...operands.sources, sum, matvec, ...(quantized ? [matvecQuantized] : [])];
-    return gpu.compileNow("matvec", sources, {
+/** A product of at most {@linkcode MAX_FEW_ROWS} rows with a whole weight (n, k). */
+export function multiplyFew(gpu: GpuContext, product: Product): void {
+  const { m, n, k, outWidth, outColumn, right } = product;
+  const { lanes, group } = profileOf(gpu);
+  const operands = operandsOf(product);
+  const kernel = gpu.variant(`matvec ${m} ${operands.key}`, () => {
+    const quantized = isQuantized(right.dtype);
+    const sum = laneSums(gpu);
+    return {
+      sources: [...operands.sources, sum.source, matvec, ...(quantized ? [matvecQuantized] : [])],
       entryPoint: quantized ? "product_quantized" : "product",
       constants: {
         ...operands.constants,
-        ...laneSums,
+        ...sum.constants,
         LANES: lanes,
         GROUP: group,
-        ROWS: product.m,
+        ROWS: m,
       },
-    });
+    };
+  });
+  const groups = Math.ceil(n / 4 / (group / lanes));
+  const integers = [n, k, outWidth, outColumn, addendKind(product)];
+  gpu.run(kernel, tensorsOf(product), integers, [], groups);
+}
+
+function profileOf(gpu: GpuContext): Profile {
+  return gpu.gpu.adapter.isSoftware ? SOFTWARE : HARDWARE;
+}
+
+/** How the lanes of matvec.wgsl are added up. */
+function laneSums(gpu: GpuContext): KernelSource {
+  const { lanes, group } = profileOf(gpu);
+  if (lanes > 1 && gpu.gpu.adapter.subgroupMinSize >= lanes) {
+    return { source: laneSumSubgroups, constants: {} };
   }
+  return { source: laneSum, constants: { LANE_SUMS: lanes === 1 ? 1 : group } };
+}
 
-  return {
-    /** Rows up to which `multiplyFew` is the faster one. */
-    maxFewRows: MAX_FEW_ROWS,
-
-    /** Any product. */
-    multiply(product: Product): void {
-      const { m, n, k, isLeftAlongK, isRightAlongK } = product;
-      const operands = operandsOf(product);
-      const tiling = tilings.find((one) => tileCount(product, one) >= minTiles) ??
-        tilings[tilings.length - 1];
-      const along = `${Number(isLeftAlongK)}${Number(isRightAlongK)}`;
-      const key = `${operands.key} ${isOutAligned(product)} ${tiling.name} ${along}`;
-      const kernel = variant(key, () => compileTiled(product, tiling, operands));
-      const integers = [
-        m,
-        n,
-        k,
-        product.outWidth,
-        product.outColumn,
-        product.leftWidth,
-        product.leftColumn,
-        product.rightWidth,
-        addendKind(product),
-        Math.ceil(m / (tiling.edge * tiling.threadsDown)),
-      ];
-      gpu.run(kernel, tensorsOf(product), integers, [], tileCount(product, tiling));
-    },
-
-    /** A product of at most `maxFewRows` rows with a whole weight (n, k). */
-    multiplyFew(product: Product): void {
-      const { m, n, k, outWidth, outColumn } = product;
-      const operands = operandsOf(product);
-      const kernel = variant(`${operands.key} few ${m}`, () => compileFew(product, operands));
-      const groups = Math.ceil(Math.ceil(n / 4) / (group / lanes));
-      const integers = [n, k, outWidth, outColumn, addendKind(product)];
-      gpu.run(kernel, tensorsOf(product), integers, [], groups);
-    },
-  };
+interface KernelSource {
+  readonly source: string;
+  readonly constants: Readonly<Record<string, number>>;
 }
 
 function tileCount({ m, n }: Product, { edge, threadsDown, threadsAcross }: Tiling): number {
