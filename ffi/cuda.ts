@@ -91,6 +91,15 @@ export const CUDA_SYMBOLS = {
     ],
     result: "i32",
   },
+  cuMemsetD16Async: {
+    parameters: [
+      "u64", // CUdeviceptr dstDevice
+      "u16", // unsigned short us
+      "usize", // size_t N
+      "u64", // CUstream hStream
+    ],
+    result: "i32",
+  },
   cuMemsetD32Async: {
     parameters: [
       "u64", // CUdeviceptr dstDevice

@@ -42,7 +42,7 @@ export interface Memory {
   read(source: Tensor): Promise<ArrayBuffer>;
   /** Copies bytes between tensors of the same byte length that do not overlap. */
   copy(dst: Tensor, source: Tensor): void;
-  /** Sets every element of an f32 or i32 tensor. */
+  /** Sets every element of an f32 or i32 tensor, or of one of the compute dtype. */
   fill(dst: Tensor, value: number): void;
 }
 

@@ -80,20 +80,40 @@ unsigned char *const stacks = static_cast<unsigned char *>(
 Thread threads[MAX_BLOCK_THREADS];
 Warp warps[MAX_WARPS];
 std::vector<Variable> variables;
+/** Numbers of the threads in the order in which they run. */
 unsigned order[MAX_BLOCK_THREADS];
 const Launch *running = nullptr;
 void *scheduler_stack;
-unsigned current, alive, at_barrier;
+unsigned current, position, thread_count, alive, at_barrier;
 bool is_faulted;
 Entry *entries = nullptr;
 
-void yield() { cuda_sim_switch(&threads[current].stack, scheduler_stack); }
+/** Goes on with the first thread that can run from place `from` of the order; without one, with the scheduler. */
+void switch_from(void **old_stack, unsigned from) {
+  for (unsigned i = from; i < thread_count && !is_faulted; i++) {
+    Thread &thread = threads[order[i]];
+    if (thread.state != State::READY) continue;
+    position = i;
+    current = order[i];
+    threadIdx = thread.index;
+    access_state.thread = current;
+    access_state.warp_sync = std::max(warps[current / 32].sync, access_state.block_sync);
+    access_state.is_in_kernel = true;
+    cuda_sim_switch(old_stack, thread.stack);
+    return;
+  }
+  access_state.is_in_kernel = false;
+  if (old_stack != &scheduler_stack) cuda_sim_switch(old_stack, scheduler_stack);
+}
+
+void yield() { switch_from(&threads[current].stack, position + 1); }
 
 void meet_warp(Warp &warp, unsigned first) {
   const unsigned expected = warp.mask & warp.alive;
   if (warp.arrived == 0 || (warp.arrived & expected) != expected) return;
   for (unsigned i = 0; i < 32; i++) {
     if (warp.arrived >> i & 1) threads[first + i].state = State::READY;
+    else memset(&warp.deposits[warp.round][i], 0xff, sizeof(Deposit));
   }
   warp.arrived = 0;
   warp.round ^= 1;
@@ -102,8 +122,7 @@ void meet_warp(Warp &warp, unsigned first) {
 
 void meet_block() {
   if (alive == 0 || at_barrier != alive) return;
-  const unsigned count = running->block.x * running->block.y * running->block.z;
-  for (unsigned i = 0; i < count; i++) {
+  for (unsigned i = 0; i < thread_count; i++) {
     if (threads[i].state == State::AT_BARRIER) threads[i].state = State::READY;
   }
   at_barrier = 0;
@@ -128,7 +147,7 @@ void prepare(unsigned count) {
   const uint32_t start = ++access_state.clock;
   access_state.block_start = access_state.block_sync = start;
   memset(shared_memory, 0xff, access_state.shared_bytes);
-  alive = count;
+  thread_count = alive = count;
   at_barrier = 0;
   for (unsigned i = 0; i < count; i++) {
     Thread &thread = threads[i];
@@ -154,36 +173,22 @@ void prepare(unsigned count) {
 void run_block(unsigned count) {
   prepare(count);
   while (alive > 0) {
-    bool has_moved = false;
-    for (unsigned i = 0; i < count && !is_faulted; i++) {
-      Thread &thread = threads[order[i]];
-      if (thread.state != State::READY) continue;
-      has_moved = true;
-      current = order[i];
-      threadIdx = thread.index;
-      access_state.thread = current;
-      access_state.warp_sync = std::max(warps[current / 32].sync, access_state.block_sync);
-      access_state.is_in_kernel = true;
-      cuda_sim_switch(&scheduler_stack, thread.stack);
-      access_state.is_in_kernel = false;
-    }
+    current = MAX_BLOCK_THREADS;
+    switch_from(&scheduler_stack, 0);
     if (is_faulted) return;
-    if (has_moved) continue;
-    access_state.is_in_kernel = false;
-    fail(LAUNCH_FAILURE, std::string("simulator: kernel ") + running->entry->name +
-                             " hangs: " + std::to_string(at_barrier) + " of " +
-                             std::to_string(alive) + " threads stand at __syncthreads, the others " +
-                             "wait in a warp operation that not all its lanes reach");
+    if (current != MAX_BLOCK_THREADS) continue;
+    fail(LAUNCH_FAILURE, std::string("simulator: kernel ") + running->entry->name + " hangs: " +
+                             std::to_string(at_barrier) + " of " + std::to_string(alive) +
+                             " threads stand at __syncthreads, the others in a warp operation that " +
+                             "not all its lanes reach");
     is_faulted = true;
-    return;
   }
 }
 
 void arrange(unsigned count) {
   for (unsigned i = 0; i < count; i++) order[i] = i;
-  const char *seed = getenv("TINYLLAMA_CUDA_SIM_SHUFFLE");
-  if (seed == nullptr || *seed == 0) return;
-  uint64_t random = strtoull(seed, nullptr, 10) * 2 + 1;
+  uint64_t random = running->seed;
+  if (random == 0) return;
   for (unsigned i = count; i > 1; i--) {
     random = random * 6364136223846793005u + 1442695040888963407u;
     std::swap(order[i - 1], order[(random >> 33) % i]);
@@ -257,10 +262,7 @@ const Deposit *exchange(unsigned mask, const void *data, size_t bytes) {
     fault(LAUNCH_FAILURE, "lanes of one warp are in warp operations with different masks");
   }
   Deposit *deposits = warp.deposits[warp.round];
-  if (warp.arrived == 0) {
-    warp.mask = mask;
-    memset(deposits, 0xff, sizeof warp.deposits[0]);
-  }
+  if (warp.arrived == 0) warp.mask = mask;
   memcpy(deposits[own].bytes, data, bytes);
   warp.arrived |= 1u << own;
   threads[current].state = State::AT_WARP;

@@ -127,6 +127,7 @@ EXPORT int cublasLtCreate(void **handle) { return *handle = malloc(1), BLAS_SUCC
 EXPORT int cublasLtDestroy(void *handle) { return free(handle), BLAS_SUCCESS; }
 EXPORT size_t cublasLtGetVersion() { return 120400; }
 EXPORT const char *cublasLtGetStatusString(int status) {
+  const Lock lock;
   switch (status) {
   case BLAS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
   case BLAS_NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
@@ -137,33 +138,40 @@ EXPORT const char *cublasLtGetStatusString(int status) {
 
 EXPORT int cublasLtMatrixLayoutCreate(Layout **layout, int type, uint64_t rows, uint64_t columns,
                                       int64_t stride) {
+  const Lock lock;
   *layout = new Layout{type, rows, columns, stride};
   return BLAS_SUCCESS;
 }
 EXPORT int cublasLtMatrixLayoutDestroy(Layout *layout) { return delete layout, BLAS_SUCCESS; }
 
 EXPORT int cublasLtMatmulDescCreate(Description **description, int compute, int scale) {
+  const Lock lock;
   *description = new Description{compute, scale};
   return BLAS_SUCCESS;
 }
 EXPORT int cublasLtMatmulDescDestroy(Description *description) {
+  const Lock lock;
   return delete description, BLAS_SUCCESS;
 }
 EXPORT int cublasLtMatmulDescSetAttribute(Description *description, int attribute, const void *value,
                                           size_t bytes) {
+  const Lock lock;
   if (bytes != 4 || (attribute != 3 && attribute != 4)) return BLAS_INVALID_VALUE;
   memcpy(attribute == 3 ? &description->transposes_a : &description->transposes_b, value, bytes);
   return BLAS_SUCCESS;
 }
 
 EXPORT int cublasLtMatmulPreferenceCreate(Preference **preference) {
+  const Lock lock;
   return *preference = new Preference, BLAS_SUCCESS;
 }
 EXPORT int cublasLtMatmulPreferenceDestroy(Preference *preference) {
+  const Lock lock;
   return delete preference, BLAS_SUCCESS;
 }
 EXPORT int cublasLtMatmulPreferenceSetAttribute(Preference *preference, int attribute,
                                                 const void *value, size_t bytes) {
+  const Lock lock;
   if (attribute == 1 && bytes == 8) memcpy(&preference->workspace, value, bytes);
   else if (attribute == 3 && bytes == 4) return BLAS_SUCCESS;
   else if (attribute >= 5 && attribute <= 8 && bytes == 4) {
@@ -175,6 +183,7 @@ EXPORT int cublasLtMatmulPreferenceSetAttribute(Preference *preference, int attr
 EXPORT int cublasLtMatmulAlgoGetHeuristic(void *, Description *description, Layout *a, Layout *b,
                                           Layout *c, Layout *d, Preference *preference, int wanted,
                                           Heuristic *results, int *found) {
+  const Lock lock;
   const Product product{*description, *a, *b, *c, *d, nullptr, nullptr, nullptr, nullptr, 0, 0};
   *found = 0;
   if (wanted < 1) return BLAS_INVALID_VALUE;
@@ -193,6 +202,7 @@ EXPORT int cublasLtMatmul(void *, Description *description, const float *alpha, 
                           const void *c_data, Layout *c, void *d_data, Layout *d,
                           const uint64_t *algorithm, void *workspace, size_t workspace_bytes,
                           void *stream) {
+  const Lock lock;
   const Product product{*description, *a,     *b,     *c,     *d,     a_data,
                         b_data,       c_data, d_data, *alpha, *beta};
   const uint64_t expected[5] = {a->rows, a->columns, b->rows, b->columns, uint64_t(d->stride)};

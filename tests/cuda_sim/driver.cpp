@@ -44,19 +44,23 @@ EXPORT int cuInit(unsigned) { return SUCCESS; }
 EXPORT int cuDriverGetVersion(int *version) { return *version = 12040, SUCCESS; }
 EXPORT int cuDeviceGetCount(int *count) { return *count = 1, SUCCESS; }
 EXPORT int cuDeviceGet(int *device, int ordinal) {
+  const Lock lock;
   return *device = ordinal, ordinal == 0 ? 0 : 101;
 }
 EXPORT int cuDeviceGetName(char *name, int length, int) {
+  const Lock lock;
   snprintf(name, size_t(length), "simulator");
   return SUCCESS;
 }
 EXPORT int cuGetErrorString(int status, const char **text) {
+  const Lock lock;
   *text = describe(status);
   return SUCCESS;
 }
 
 EXPORT int cuModuleLoadDataEx(Module **module, const char *image, unsigned count,
                               const int *options, void **values) {
+  const Lock lock;
   Module *made = new Module{image, {}};
   if (made->text.find(".version") == std::string::npos) {
     for (unsigned i = 0; i < count; i++) {
@@ -70,12 +74,14 @@ EXPORT int cuModuleLoadDataEx(Module **module, const char *image, unsigned count
 }
 
 EXPORT int cuModuleUnload(Module *module) {
+  const Lock lock;
   for (const auto &[name, function] : module->functions) known.erase(&function);
   delete module;
   return failure();
 }
 
 EXPORT int cuModuleGetFunction(Function **function, Module *module, const char *name) {
+  const Lock lock;
   const Entry *entry = find_entry(name);
   const int parameters = parameters_of(module->text, name);
   if (entry == nullptr || parameters < 0) return NOT_FOUND;
@@ -88,6 +94,7 @@ EXPORT int cuModuleGetFunction(Function **function, Module *module, const char *
 }
 
 EXPORT int cuFuncSetAttribute(Function *function, int attribute, int value) {
+  const Lock lock;
   if (known.count(function) == 0 || attribute != 8) return refuse(INVALID_VALUE, "function attribute");
   if (value < 0 || unsigned(value) > SHARED_MAX) return refuse(INVALID_VALUE, "dynamic shared memory");
   function->allowed_shared = unsigned(value);
@@ -97,6 +104,7 @@ EXPORT int cuFuncSetAttribute(Function *function, int attribute, int value) {
 EXPORT int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
                           unsigned by, unsigned bz, unsigned shared_bytes, void *stream,
                           void **parameters, void **extra) {
+  const Lock lock;
   if (known.count(function) == 0) return refuse(INVALID_HANDLE, "launching no function");
   const Entry &entry = *function->entry;
   const std::string name = entry.name;
@@ -113,7 +121,7 @@ EXPORT int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned
   }
   if (extra != nullptr || entry.count > 64) return refuse(INVALID_VALUE, name + ": arguments");
   std::shared_ptr<Launch> launch = std::make_shared<Launch>();
-  *launch = {&entry, {gx, gy, gz}, {bx, by, bz}, shared_bytes, {}};
+  *launch = {&entry, {gx, gy, gz}, {bx, by, bz}, shared_bytes, seed_of(stream), {}};
   for (unsigned i = 0; i < entry.count; i++) {
     if (parameters[i] == nullptr) return refuse(INVALID_VALUE, name + ": too few arguments");
     memcpy(&launch->arguments[i], parameters[i], entry.sizes[i]);
@@ -122,10 +130,20 @@ EXPORT int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned
   return enqueue(stream, [launch] { run(*launch); });
 }
 
-EXPORT int cuMemsetD32Async(uint32_t *place, unsigned value, size_t count, void *stream) {
-  if (reinterpret_cast<uintptr_t>(place) % 4 != 0) return refuse(INVALID_VALUE, "cuMemsetD32Async");
+template <class T> static int fill(T *place, T value, size_t count, void *stream) {
+  if (reinterpret_cast<uintptr_t>(place) % sizeof(T) != 0) return refuse(INVALID_VALUE, "cuMemset");
   return enqueue(stream, [=] {
-    if (!check_range("cuMemsetD32Async", place, 4 * count, true)) return;
+    if (!check_range("cuMemset", place, sizeof(T) * count, true)) return;
     for (size_t i = 0; i < count; i++) place[i] = value;
   });
+}
+
+EXPORT int cuMemsetD16Async(uint16_t *place, uint16_t value, size_t count, void *stream) {
+  const Lock lock;
+  return fill(place, value, count, stream);
+}
+
+EXPORT int cuMemsetD32Async(uint32_t *place, uint32_t value, size_t count, void *stream) {
+  const Lock lock;
+  return fill(place, value, count, stream);
 }

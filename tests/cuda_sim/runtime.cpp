@@ -19,6 +19,7 @@ struct Stream {
   std::deque<Work> queue;
   uint64_t enqueued = 0, done = 0;
   std::vector<Work> *captured = nullptr;
+  uint64_t seed = 0;
 };
 
 struct Event {
@@ -103,6 +104,11 @@ const char *describe(int status) {
   return name_of(status);
 }
 
+uint64_t seed_of(void *handle) {
+  const Stream *stream = as_stream(handle);
+  return stream == nullptr ? 0 : stream->seed;
+}
+
 int enqueue(void *handle, Work work) {
   Stream *stream = as_stream(handle);
   if (stream == nullptr) return refuse(INVALID_HANDLE, "not a stream, or the default stream");
@@ -143,6 +149,7 @@ EXPORT const char *cudaGetErrorString(int status) { return describe(status); }
 EXPORT int cudaGetLastError() { return failure(); }
 
 EXPORT int cudaDeviceGetAttribute(int *value, int attribute, int) {
+  const Lock lock;
   switch (attribute) {
   case 13: *value = CLOCK_KHZ; return SUCCESS;
   case 16: *value = MULTIPROCESSORS; return SUCCESS;
@@ -154,29 +161,34 @@ EXPORT int cudaDeviceGetAttribute(int *value, int attribute, int) {
 }
 
 EXPORT int cudaMemGetInfo(size_t *free_bytes, size_t *total) {
+  const Lock lock;
   memory_info(free_bytes, total);
   return failure();
 }
 
 EXPORT int cudaMalloc(uintptr_t *place, size_t bytes) {
+  const Lock lock;
   if (failure() != SUCCESS) return failure();
   *place = allocate(bytes);
   return *place == 0 && bytes > 0 ? int(OUT_OF_MEMORY) : int(SUCCESS);
 }
 
 EXPORT int cudaFree(uintptr_t place) {
+  const Lock lock;
   drain_all();
   if (place != 0 && !release(place)) return refuse(INVALID_VALUE, "freeing what is not allocated");
   return failure();
 }
 
 EXPORT int cudaMallocHost(void **place, size_t bytes) {
+  const Lock lock;
   *place = malloc(bytes);
   pinned[reinterpret_cast<uintptr_t>(*place)] = bytes;
   return failure();
 }
 
 EXPORT int cudaFreeHost(void *place) {
+  const Lock lock;
   drain_all();
   if (pinned.erase(reinterpret_cast<uintptr_t>(place)) == 0) {
     return refuse(INVALID_VALUE, "freeing what is not page-locked");
@@ -186,6 +198,7 @@ EXPORT int cudaFreeHost(void *place) {
 }
 
 EXPORT int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int kind, void *handle) {
+  const Lock lock;
   const bool is_from_host = kind == 1, is_to_host = kind == 2;
   if (kind < 1 || kind > 3) return refuse(INVALID_VALUE, "kind of copy");
   if (is_device(to) == is_to_host || is_device(from) == is_from_host) {
@@ -203,19 +216,24 @@ EXPORT int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int kind, v
 }
 
 EXPORT int cudaMemsetAsync(void *place, int value, size_t bytes, void *stream) {
+  const Lock lock;
   return enqueue(stream, [=] {
     if (check_range("cudaMemsetAsync", place, bytes, true)) memset(place, value, bytes);
   });
 }
 
 EXPORT int cudaStreamCreateWithFlags(void **stream, unsigned) {
+  const Lock lock;
   Stream *made = new Stream;
+  const char *seed = getenv("TINYLLAMA_CUDA_SIM_SHUFFLE");
+  if (seed != nullptr) made->seed = strtoull(seed, nullptr, 10);
   streams.insert(made);
   *stream = made;
   return failure();
 }
 
 EXPORT int cudaStreamDestroy(void *handle) {
+  const Lock lock;
   Stream *stream = as_stream(handle);
   if (stream == nullptr) return refuse(INVALID_HANDLE, "destroying no stream");
   drain(*stream, stream->enqueued);
@@ -225,12 +243,14 @@ EXPORT int cudaStreamDestroy(void *handle) {
 }
 
 EXPORT int cudaStreamSynchronize(void *handle) {
+  const Lock lock;
   Stream *stream = as_stream(handle);
   if (stream == nullptr) return refuse(INVALID_HANDLE, "waiting for no stream");
   return wait_for(*stream, stream->enqueued);
 }
 
 EXPORT int cudaEventCreateWithFlags(void **event, unsigned) {
+  const Lock lock;
   Event *made = new Event;
   events.insert(made);
   *event = made;
@@ -238,12 +258,14 @@ EXPORT int cudaEventCreateWithFlags(void **event, unsigned) {
 }
 
 EXPORT int cudaEventDestroy(void *event) {
+  const Lock lock;
   if (events.erase(static_cast<Event *>(event)) == 0) return refuse(INVALID_HANDLE, "no event");
   delete static_cast<Event *>(event);
   return failure();
 }
 
 EXPORT int cudaEventRecord(void *event, void *handle) {
+  const Lock lock;
   Stream *stream = as_stream(handle);
   if (stream == nullptr || events.count(static_cast<Event *>(event)) == 0) {
     return refuse(INVALID_HANDLE, "recording an event");
@@ -254,23 +276,27 @@ EXPORT int cudaEventRecord(void *event, void *handle) {
 }
 
 EXPORT int cudaEventQuery(void *event) {
+  const Lock lock;
   const Event &one = *static_cast<Event *>(event);
   if (one.stream == nullptr || one.stream->done >= one.mark) return failure();
   return failure() != SUCCESS ? failure() : int(NOT_READY);
 }
 
 EXPORT int cudaEventSynchronize(void *event) {
+  const Lock lock;
   const Event &one = *static_cast<Event *>(event);
   return one.stream == nullptr ? failure() : wait_for(*one.stream, one.mark);
 }
 
 EXPORT int cudaStreamWaitEvent(void *handle, void *event, unsigned) {
+  const Lock lock;
   const Event one = *static_cast<Event *>(event);
   if (one.stream == nullptr) return failure();
   return enqueue(handle, [=] { drain(*one.stream, one.mark); });
 }
 
 EXPORT int cudaStreamBeginCapture(void *handle, int mode) {
+  const Lock lock;
   Stream *stream = as_stream(handle);
   if (stream == nullptr || stream->captured != nullptr || mode < 0 || mode > 2) {
     return refuse(INVALID_VALUE, "beginning to capture");
@@ -280,6 +306,7 @@ EXPORT int cudaStreamBeginCapture(void *handle, int mode) {
 }
 
 EXPORT int cudaStreamEndCapture(void *handle, void **graph) {
+  const Lock lock;
   Stream *stream = as_stream(handle);
   if (stream == nullptr || stream->captured == nullptr) {
     return refuse(INVALID_VALUE, "ending a capture that was not begun");
@@ -290,11 +317,13 @@ EXPORT int cudaStreamEndCapture(void *handle, void **graph) {
 }
 
 EXPORT int cudaGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long) {
+  const Lock lock;
   *executable = new Graph(*static_cast<Graph *>(graph));
   return failure();
 }
 
 EXPORT int cudaGraphLaunch(void *executable, void *handle) {
+  const Lock lock;
   for (const Work &work : *static_cast<Graph *>(executable)) {
     const int status = enqueue(handle, work);
     if (status != SUCCESS) return status;
@@ -303,11 +332,13 @@ EXPORT int cudaGraphLaunch(void *executable, void *handle) {
 }
 
 EXPORT int cudaGraphDestroy(void *graph) {
+  const Lock lock;
   delete static_cast<Graph *>(graph);
   return failure();
 }
 
 EXPORT int cudaGraphExecDestroy(void *executable) {
+  const Lock lock;
   drain_all();
   delete static_cast<Graph *>(executable);
   return failure();
@@ -315,6 +346,7 @@ EXPORT int cudaGraphExecDestroy(void *executable) {
 
 /** For tests: forgets the failure that a card would keep until the process ends, and all work. */
 EXPORT void cuda_sim_reset() {
+  const Lock lock;
   kept_failure = SUCCESS;
   for (Stream *stream : streams) {
     stream->queue.clear();

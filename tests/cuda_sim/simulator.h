@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <string>
 
 #include "cuda_sim.h"
@@ -26,6 +27,12 @@ enum Status {
   MISALIGNED_ADDRESS = 716,
   LAUNCH_FAILURE = 719,
   CAPTURE_UNSUPPORTED = 900,
+};
+
+/** Deno waits for events on threads of their own; every function of the libraries is in here alone. */
+class Lock {
+  static inline std::recursive_mutex mutex;
+  std::lock_guard<std::recursive_mutex> guard{mutex};
 };
 
 /** Limits of the simulated card: those of an RTX 3090, with few multiprocessors so that grids wrap. */
@@ -75,6 +82,8 @@ struct Launch {
   const Entry *entry;
   dim3 grid, block;
   unsigned shared_bytes;
+  /** Not 0: the order in which threads run is shuffled. */
+  uint64_t seed;
   uint64_t arguments[64];
 };
 /** Runs all blocks to their end or to the first fault. */
@@ -83,6 +92,8 @@ void run(const Launch &launch);
 const Entry *find_entry(const std::string &name);
 
 using Work = std::function<void()>;
+/** The seed that TINYLLAMA_CUDA_SIM_SHUFFLE gave when the stream was made. */
+uint64_t seed_of(void *stream);
 /** Enqueues work, or records it where the stream is captured. Returns a status. */
 int enqueue(void *stream, Work work);
 

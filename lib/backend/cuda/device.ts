@@ -3,7 +3,13 @@
 
 import { CUDART } from "../../../ffi/cudart.ts";
 import { DeviceError } from "../../core/errors.ts";
-import { type CudaLibraries, driverMessage, findCuda, versionText } from "./libraries.ts";
+import {
+  type CudaLibraries,
+  type CudaSearch,
+  driverMessage,
+  findCuda,
+  versionText,
+} from "./libraries.ts";
 
 /** How to get what is missing. */
 export const CUDA_REMEDY =
@@ -40,11 +46,10 @@ export interface CudaDevice extends Disposable {
 const LATE_STATUSES = [700, 702, 714, 715, 716, 717, 718, 719];
 
 /**
- * Opens the first device; `folders` are looked in for the libraries before all other places.
+ * Opens the first device with the libraries that were found, which it then owns.
  * @throws {DeviceError} when there is no driver, device or library; lists what was tried.
  */
-export function openDevice(folders?: readonly string[]): CudaDevice {
-  const search = findCuda(folders);
+export function openDevice(search: CudaSearch = findCuda()): CudaDevice {
   if (search.kind === "missing") {
     const tried = search.tried.length === 0 ? "" : `\nTried:\n  ${search.tried.join("\n  ")}`;
     throw new DeviceError(`Cannot use cuda: ${search.reason}; ${CUDA_REMEDY}${tried}`);

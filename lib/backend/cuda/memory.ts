@@ -138,14 +138,33 @@ export class CudaMemory implements Memory, Disposable {
 
   fill(dst: Tensor, value: number): void {
     const to = this.address(dst, "fill"), count = elementCount(dst.shape);
-    if (dst.dtype !== "f32" && dst.dtype !== "i32") {
-      throw new TypeError(`Cannot fill "${dst.name}" of ${dst.dtype}: expected f32 or i32`);
-    }
     if (count === 0) return;
-    this.#word[0] = value;
-    const bits = dst.dtype === "f32" ? this.#bits[0] : value >>> 0;
     const { driver, checkDriver } = this.#device, { compute } = this.#stream;
-    checkDriver("cuMemsetD32Async", driver.cuMemsetD32Async(to, bits, BigInt(count), compute));
+    this.#word[0] = value;
+    switch (dst.dtype) {
+      case "f32":
+        checkDriver(
+          "cuMemsetD32Async",
+          driver.cuMemsetD32Async(to, this.#bits[0], BigInt(count), compute),
+        );
+        break;
+      case "i32":
+        checkDriver(
+          "cuMemsetD32Async",
+          driver.cuMemsetD32Async(to, value >>> 0, BigInt(count), compute),
+        );
+        break;
+      case "bf16":
+        checkDriver(
+          "cuMemsetD16Async",
+          driver.cuMemsetD16Async(to, bf16Of(this.#bits[0]), BigInt(count), compute),
+        );
+        break;
+      default:
+        throw new TypeError(
+          `Cannot fill "${dst.name}" of ${dst.dtype}: expected f32, bf16 or i32`,
+        );
+    }
     this.#stream.inspect("fill");
   }
 
@@ -200,6 +219,12 @@ export class CudaMemory implements Memory, Disposable {
     buffer.isLive = false;
     this.#device.runtime.cudaFree(buffer.address);
   }
+}
+
+/** The bits of an f32 number rounded to bf16, to the nearest even. NaN keeps its upper bits. */
+function bf16Of(bits: number): number {
+  const isNumber = (bits & 0x7fffffff) <= 0x7f800000;
+  return (isNumber ? bits + 0x7fff + (bits >>> 16 & 1) : bits | 0x400000) >>> 16 & 0xffff;
 }
 
 function checkSpec(name: string, spec: TensorSpec): void {
