@@ -19,10 +19,10 @@ export type SimulatorBuild =
   | { readonly kind: "missing"; readonly reason: string };
 
 /**
- * Builds what is not built yet, in about half a minute.
+ * Builds what is not built yet of the kernels in a folder, in about half a minute.
  * @throws {Error} with the compiler's words when a source does not compile.
  */
-export async function buildSimulator(): Promise<SimulatorBuild> {
+export async function buildSimulator(kernels = KERNELS): Promise<SimulatorBuild> {
   if (Deno.build.os !== "linux" || Deno.build.arch !== "x86_64") {
     return { kind: "missing", reason: "the CUDA simulator runs on Linux x86_64 only" };
   }
@@ -30,28 +30,33 @@ export async function buildSimulator(): Promise<SimulatorBuild> {
   if (compiler === null) {
     return { kind: "missing", reason: "no C++ compiler (g++ or clang++) for the CUDA simulator" };
   }
-  const folder = `${DIST}/${await hashOf([compiler.version, ...sources()])}`;
+  const folder = `${DIST}/${await hashOf([compiler.version, ...sources(kernels)])}`;
   if (exists(`${folder}/${LIBRARY}`)) return { kind: "built", folder };
   Deno.mkdirSync(folder, { recursive: true });
   const scratch = Deno.makeTempDirSync();
   try {
-    await link(compiler.command, folder, scratch);
+    await link(compiler.command, kernels, folder, scratch);
   } finally {
     Deno.removeSync(scratch, { recursive: true });
   }
   return { kind: "built", folder };
 }
 
-async function link(compiler: string, folder: string, scratch: string): Promise<void> {
+async function link(
+  compiler: string,
+  kernels: string,
+  folder: string,
+  scratch: string,
+): Promise<void> {
   const jobs = [
     ...names(HERE, ".cpp").map((name) => () =>
       compile(compiler, name, `#include "${HERE}/${name}"\n`, FLAGS, scratch)
     ),
-    ...names(KERNELS, ".cu").map((name) => () => compileFamily(compiler, name, scratch)),
+    ...names(kernels, ".cu").map((name) => () => compileFamily(compiler, kernels, name, scratch)),
   ];
   const objects = await inParallel(jobs, navigator.hardwareConcurrency);
   const partial = `${folder}/.${LIBRARY}.${Deno.pid}`;
-  await execute(compiler, ["-shared", "-o", partial, ...objects]);
+  await execute(compiler, ["-shared", "-Wl,-Bsymbolic", "-o", partial, ...objects]);
   for (const name of LIBRARY_NAMES) {
     const temporary = `${partial}.${name}`;
     Deno.symlinkSync(LIBRARY, temporary);
@@ -78,10 +83,10 @@ function names(folder: string, ending: string): string[] {
 }
 
 /** Names and contents of all the library is made of. */
-function sources(): string[] {
+function sources(kernels: string): string[] {
   const paths = [
-    ...[".cu", ".cuh"].flatMap((ending) => names(KERNELS, ending)).map((name) =>
-      `${KERNELS}/${name}`
+    ...[".cu", ".cuh"].flatMap((ending) => names(kernels, ending)).map((name) =>
+      `${kernels}/${name}`
     ),
     ...[".cpp", ".h", ".ts"].flatMap((ending) => names(HERE, ending)).map((name) =>
       `${HERE}/${name}`
@@ -147,11 +152,17 @@ async function compile(
 }
 
 /** Each family in a namespace of its own: two may have functions of one name. */
-function compileFamily(compiler: string, name: string, scratch: string): Promise<string> {
+function compileFamily(
+  compiler: string,
+  kernels: string,
+  name: string,
+  scratch: string,
+): Promise<string> {
   const family = name.replace(".cu", "");
   const text =
-    `#include "cuda_sim.h"\nnamespace family_${family} {\n#include "${KERNELS}/${name}"\n}\n`;
-  const flags = [...FLAGS, "-fsanitize=thread"];
+    `#include "cuda_sim.h"\nnamespace family_${family} {\n#include "${kernels}/${name}"\n}\n`;
+  // Whole accesses, so that their alignment can be judged.
+  const flags = [...FLAGS, "-fsanitize=thread", "-fno-tree-sra"];
   return compile(compiler, name, text, flags, scratch, (one) => translate(one, family));
 }
 

@@ -2,6 +2,8 @@
 // limits.
 
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <set>
@@ -68,6 +70,12 @@ EXPORT int cuModuleLoadDataEx(Module **module, const char *image, unsigned count
     }
     delete made;
     return INVALID_PTX;
+  }
+  const char *newest = getenv("TINYLLAMA_CUDA_SIM_PTX");
+  const size_t at = made->text.find(".version ") + strlen(".version ");
+  if (newest != nullptr && strtod(made->text.c_str() + at, nullptr) > strtod(newest, nullptr)) {
+    delete made;
+    return UNSUPPORTED_PTX;
   }
   *module = made;
   return failure();

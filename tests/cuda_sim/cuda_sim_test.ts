@@ -1,0 +1,234 @@
+// The simulator finds what it is there to find: kernels with one mistake each, launches beyond a card's limits, wrong
+// arguments. And it computes what a card does where there is none.
+
+import assert from "node:assert/strict";
+import {
+  CudaLauncher,
+  type Extent,
+  f32,
+  i32,
+  type KernelArg,
+} from "../../lib/backend/cuda/context.ts";
+import { openDevice } from "../../lib/backend/cuda/device.ts";
+import { findCuda } from "../../lib/backend/cuda/libraries.ts";
+import { CudaMemory } from "../../lib/backend/cuda/memory.ts";
+import { CudaStream } from "../../lib/backend/cuda/stream.ts";
+import type { Arena } from "../../lib/core/backend.ts";
+import { rows, type Tensor } from "../../lib/core/tensor.ts";
+import { encode } from "../reference/quantize.ts";
+import { buildSimulator, translate } from "./build.ts";
+
+/** Names of faults.cu and how many parameters each has. */
+const ENTRIES = {
+  double_in_place: 2,
+  add_scaled: 4,
+  reads_beyond: 3,
+  writes_null: 1,
+  reads_askew: 2,
+  block_sum: 3,
+  reads_unset_shared: 1,
+  hangs: 1,
+  bounded: 1,
+  warp_sum: 2,
+  copies: 3,
+  product: 3,
+} as const;
+type Name = keyof typeof ENTRIES;
+
+const PTX = `.version 7.0\n.target sm_80\n${
+  Object.entries(ENTRIES).map(([name, count]) =>
+    `.visible .entry ${name}(\n${
+      Array.from({ length: count }, (_, i) => `.param .u64 ${name}_param_${i}`).join(",\n")
+    }\n)\n{\n}\n`
+  ).join("")
+}`;
+
+const folder = decodeURIComponent(new URL("./faults", import.meta.url).pathname);
+const build = await buildSimulator(folder);
+
+interface Simulated {
+  readonly memory: CudaMemory;
+  readonly arena: Arena<"x" | "y">;
+  launch(name: Name, grid: Extent, block: Extent, shared: number, args: readonly KernelArg[]): void;
+  floats(tensor: Tensor): Promise<number[]>;
+}
+
+function simulated(name: string, run: (device: Simulated) => Promise<void>): void {
+  const reason = build.kind === "missing" ? ` (skipped: ${build.reason})` : "";
+  Deno.test({
+    name: `CUDA simulator: ${name}${reason}`,
+    ignore: build.kind === "missing",
+    async fn() {
+      const folders = build.kind === "built" ? [build.folder] : [];
+      const simulator = Deno.dlopen(`${folders[0]}/libcuda_sim.so`, {
+        cuda_sim_reset: { parameters: [], result: "void" },
+      });
+      using device = openDevice(findCuda(folders));
+      using stream = new CudaStream(device);
+      using memory = new CudaMemory(device, stream);
+      const matmul = "f32";
+      const precision = {
+        param: matmul,
+        compute: matmul,
+        grad: matmul,
+        master: null,
+        matmul,
+      } as const;
+      using launcher = new CudaLauncher(device, memory, stream, precision);
+      const names: Name[] = [];
+      for (const one in ENTRIES) if (isName(one)) names.push(one);
+      const kernels = launcher.load("faults", PTX, names);
+      using arena = memory.allocate("test", {
+        x: { dtype: "f32", shape: [64] },
+        y: { dtype: "f32", shape: [256] },
+      });
+      memory.write(arena.tensors.x, Float32Array.from({ length: 64 }, (_, i) => i));
+      try {
+        await run({
+          memory,
+          arena,
+          launch: (one, ...rest) => launcher.launch(kernels[one], ...rest),
+          floats: async (tensor) => [...new Float32Array(await memory.read(tensor))],
+        });
+      } finally {
+        simulator.symbols.cuda_sim_reset();
+        simulator.close();
+      }
+    },
+  });
+}
+
+function isName(name: string): name is Name {
+  return name in ENTRIES;
+}
+
+const ONE: Extent = [1, 1, 1], WARP: Extent = [32, 1, 1], BLOCK: Extent = [64, 1, 1];
+
+simulated("kernels compute, in order, with arguments of every kind", async (cuda) => {
+  const { x, y } = cuda.arena.tensors;
+  cuda.launch("double_in_place", [2, 1, 1], WARP, 0, [x, i32(63)]);
+  cuda.launch("add_scaled", [2, 1, 1], WARP, 0, [y, x, f32(0.5), i32(64)]);
+  const expected = Array.from({ length: 64 }, (_, i) => i === 63 ? 31.5 : i);
+  assert.deepEqual((await cuda.floats(y)).slice(0, 64), expected);
+  cuda.launch("double_in_place", [0, 1, 1], WARP, 0, [x, i32(63)]);
+  cuda.launch("warp_sum", ONE, BLOCK, 0, [y, y]);
+  assert.deepEqual((await cuda.floats(y)).slice(0, 2), [496, 31.5 + 31 * 47]);
+});
+
+simulated("barriers order shared memory", async (cuda) => {
+  const { x, y } = cuda.arena.tensors;
+  cuda.launch("block_sum", ONE, BLOCK, 0, [y, x, i32(1)]);
+  assert.equal((await cuda.floats(y))[0], 2016);
+});
+
+simulated("asynchronous copies land when they are waited for", async (cuda) => {
+  const { x, y } = cuda.arena.tensors;
+  cuda.launch("copies", ONE, [16, 1, 1], 256, [y, x, i32(1)]);
+  assert.deepEqual((await cuda.floats(y)).slice(0, 64), await cuda.floats(x));
+});
+
+simulated("matrix fragments are laid out as the PTX manual has them", async (cuda) => {
+  const a = Float64Array.from({ length: 256 }, (_, i) => (i * 7 % 23) - 11);
+  const b = Float64Array.from({ length: 128 }, (_, i) => (i * 5 % 19) - 9);
+  using arena = cuda.memory.allocate("product", {
+    a: { dtype: "bf16", shape: [16, 16] },
+    b: { dtype: "bf16", shape: [16, 8] },
+  });
+  cuda.memory.write(arena.tensors.a, encode(a, "bf16"));
+  cuda.memory.write(arena.tensors.b, encode(b, "bf16"));
+  const { y } = cuda.arena.tensors;
+  cuda.launch("product", ONE, WARP, 0, [y, arena.tensors.a, arena.tensors.b]);
+  const expected = Array.from({ length: 128 }, (_, i) => {
+    let sum = 0;
+    for (let k = 0; k < 16; k++) sum += a[(i >> 3) * 16 + k] * b[k * 8 + i % 8];
+    return sum;
+  });
+  assert.deepEqual((await cuda.floats(y)).slice(0, 128), expected);
+});
+
+/** Each mistake, and what is said of it. */
+const MISTAKES: Readonly<Record<string, readonly [RegExp, (cuda: Simulated) => void]>> = {
+  "reading beyond an allocation": [
+    /reads_beyond, block \(0, 0, 0\), thread \(0, 0, 0\): out-of-bounds read of 4 bytes at byte 1280/,
+    (cuda) => cuda.launch("reads_beyond", ONE, ONE, 0, [cuda.arena.tensors.y, last(cuda), i32(9)]),
+  ],
+  "a null pointer": [
+    /writes_null.*write through a null pointer/,
+    (cuda) => cuda.launch("writes_null", ONE, ONE, 0, [null]),
+  ],
+  "a misaligned access": [
+    /716, misaligned address \(.*reads_askew.*read of 16 bytes/,
+    ({ launch, arena: { tensors: { x, y } } }) => launch("reads_askew", ONE, ONE, 0, [y, x]),
+  ],
+  "a missing barrier": [
+    /block_sum.*(race in|uninitialised) shared memory/,
+    ({ launch, arena: { tensors: { x, y } } }) =>
+      launch("block_sum", ONE, BLOCK, 0, [y, x, i32(0)]),
+  ],
+  "shared memory that was never set": [
+    /reads_unset_shared.*read of uninitialised shared memory at byte 0/,
+    (cuda) => cuda.launch("reads_unset_shared", ONE, ONE, 0, [cuda.arena.tensors.y]),
+  ],
+  "a copy read too soon": [
+    /copies.*uninitialised shared memory/,
+    ({ launch, arena: { tensors: { x, y } } }) =>
+      launch("copies", ONE, [16, 1, 1], 256, [y, x, i32(0)]),
+  ],
+  "dynamic shared memory that is too short": [
+    /copies.*out-of-bounds write at byte 240 of 240 bytes of shared memory/,
+    ({ launch, arena: { tensors: { x, y } } }) =>
+      launch("copies", ONE, [16, 1, 1], 240, [y, x, i32(1)]),
+  ],
+  "lanes that never come": [
+    /hangs: 16 of 32 threads stand at __syncthreads/,
+    (cuda) => cuda.launch("hangs", ONE, WARP, 0, [cuda.arena.tensors.y]),
+  ],
+  "uninitialised device memory": [
+    /add_scaled.*read of uninitialised device memory at byte 0/,
+    (cuda) => {
+      const fresh = cuda.memory.reserve("fresh", 64);
+      cuda.launch("add_scaled", ONE, ONE, 0, [cuda.arena.tensors.y, fresh, f32(1), i32(1)]);
+    },
+  ],
+};
+
+/** The last element of the arena, as a tensor. */
+function last({ arena }: Simulated): Tensor {
+  return { ...rows(arena.tensors.y, 255, 256), byteOffset: arena.tensors.y.byteOffset + 1024 };
+}
+
+for (const [name, [message, launch]] of Object.entries(MISTAKES)) {
+  simulated(`${name} is found`, async (cuda) => {
+    launch(cuda);
+    await assert.rejects(cuda.floats(cuda.arena.tensors.y), message);
+  });
+}
+
+simulated("launches beyond the limits are refused", (cuda) => {
+  const { x, y } = cuda.arena.tensors;
+  const refused = (message: RegExp, ...launch: Parameters<Simulated["launch"]>) =>
+    assert.throws(() => cuda.launch(...launch), message);
+  refused(/double_in_place: more threads/, "double_in_place", ONE, [1025, 1, 1], 0, [x, i32(1)]);
+  refused(/bounded: more threads/, "bounded", ONE, [128, 1, 1], 0, [x]);
+  refused(/double_in_place: grid/, "double_in_place", [1, 65536, 1], ONE, 0, [x, i32(1)]);
+  refused(/too few arguments/, "double_in_place", ONE, ONE, 0, [x]);
+  refused(/too many arguments/, "double_in_place", ONE, ONE, 0, [x, i32(1), y]);
+  refused(/cuFuncSetAttribute of bounded \(200000 bytes/, "bounded", ONE, ONE, 200000, [x]);
+  cuda.launch("bounded", ONE, ONE, 99 * 1024, [x]);
+  return Promise.resolve();
+});
+
+Deno.test("CUDA simulator: shared declarations and kernels become C++", () => {
+  const text = `extern "C" __global__ void __launch_bounds__(128) f(int *x) {
+  extern __shared__ __attribute__((aligned(16))) unsigned char all[];
+  __shared__ float tile[4][33], last;
+}`;
+  const translated = translate(text, "one");
+  assert.match(
+    translated,
+    /unsigned char \*all = \(unsigned char \*\)cuda_sim::dynamic_shared\(\);/,
+  );
+  assert.match(translated, /typedef float\s+tile_type\[4\]\[33\];/);
+  assert.match(translated, /last_type &last = /);
+  assert.match(translated, /Registration f_entry\("f", family_one::f, .*unsigned\(128\)/);
+});

@@ -1,0 +1,83 @@
+// Kernels with one mistake each, and their corrected twins, for the simulator's own tests.
+
+#define FULL 0xffffffffu
+
+extern "C" __global__ void double_in_place(float *x, int n) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) x[i] *= 2;
+}
+
+extern "C" __global__ void add_scaled(float *out, const float *x, float scale, int n) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) out[i] += scale * x[i];
+}
+
+// Reads one element beyond.
+extern "C" __global__ void reads_beyond(float *out, const float *x, int n) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i <= n) out[0] = x[i];
+}
+
+extern "C" __global__ void writes_null(float *out) { *out = 1; }
+
+// 16 bytes at an address that is a multiple of 4 only.
+extern "C" __global__ void reads_askew(float *out, const float *x) {
+  float4 four = *(const float4 *)(x + 1);
+  out[0] = four.x + four.w;
+}
+
+// Σ x over one block through shared memory; `barriers` 0 leaves them out.
+extern "C" __global__ void block_sum(float *out, const float *x, int barriers) {
+  __shared__ float values[64];
+  values[threadIdx.x] = x[threadIdx.x];
+  if (barriers) __syncthreads();
+  float sum = 0;
+  for (int i = 0; i < (int)blockDim.x; i++) sum += values[i];
+  if (threadIdx.x == 0) out[0] = sum;
+}
+
+extern "C" __global__ void reads_unset_shared(float *out) {
+  __shared__ float values[64], others[2];
+  others[1] = 1;
+  out[0] = values[threadIdx.x] + others[1];
+}
+
+// Half of a warp waits for all of it.
+extern "C" __global__ void hangs(float *out) {
+  if (threadIdx.x < 16) out[threadIdx.x] = __shfl_xor_sync(FULL, 1.0f, 1);
+  else __syncthreads();
+}
+
+extern "C" __global__ void __launch_bounds__(64) bounded(float *out) { out[threadIdx.x] = 1; }
+
+extern "C" __global__ void warp_sum(float *out, const float *x) {
+  float sum = x[threadIdx.x];
+  for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(FULL, sum, distance);
+  if (threadIdx.x % 32 == 0) out[threadIdx.x / 32] = sum;
+}
+
+// Copies 4 floats a thread in the background; `waits` 0 reads them too soon.
+extern "C" __global__ void copies(float *out, const float *x, int waits) {
+  float *staged = (float *)cuda_sim::dynamic_shared() + 4 * threadIdx.x;
+  cuda_sim::async_copy(staged, x + 4 * threadIdx.x, 16, 16);
+  cuda_sim::async_commit();
+  if (waits) cuda_sim::async_wait(0);
+  for (int i = 0; i < 4; i++) out[4 * threadIdx.x + i] = staged[i];
+  cuda_sim::async_wait(0);
+}
+
+// out (16, 8) = a (16, 16) · b (16, 8) of row-major bf16, by one warp through ldmatrix and mma.
+extern "C" __global__ void product(float *out, const uint16_t *a, const uint16_t *b) {
+  __shared__ __align__(16) uint16_t left[16 * 16];
+  __shared__ __align__(16) uint16_t right[16 * 8];
+  int lane = threadIdx.x;
+  for (int i = lane; i < 16 * 16; i += 32) left[i] = a[i];
+  for (int i = lane; i < 16 * 8; i += 32) right[i] = b[i];
+  __syncthreads();
+  uint32_t fragment_a[4], fragment_b[2];
+  cuda_sim::ldmatrix(fragment_a, 4, left + lane % 16 * 16 + lane / 16 * 8, false);
+  cuda_sim::ldmatrix(fragment_b, 2, right + lane % 16 * 8, true);
+  float sums[4] = {0, 0, 0, 0};
+  cuda_sim::mma_bf16_16x8x16(sums, fragment_a, fragment_b, sums);
+  for (int i = 0; i < 4; i++) out[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = sums[i];
+}
