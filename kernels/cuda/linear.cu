@@ -61,33 +61,52 @@ DEVICE float decode_one(const block_q4_0 *block, int at) {
   return float_of_f16(block->scale) * (float)((block->q[at % HALF] >> (at < HALF ? 0 : 4) & 15) - 8);
 }
 
-// A weight's row of blocks; those of a span are staged in the warp's part of shared memory.
+// A weight's row of blocks; those of a span are staged in the warp's part of shared memory, while the next span's are on
+// their way to registers.
 template <typename Block>
 struct BlockRow {
   static constexpr int STAGE_BYTES = SPAN_BLOCKS * sizeof(Block);
+  static constexpr int PIECES = (STAGE_BYTES / 16 + WARP - 1) / WARP;
   const unsigned char *row;
   int blocks;
   bool packed; // elements, once staged
   bool staged_packed;
   unsigned char *staged;
+  Pack<float> next[PIECES];
 
-  DEVICE BlockRow(const void *weight, size_t index, int width) : blocks(width / QUANT_BLOCK) {
+  DEVICE BlockRow(const void *weight, size_t index, int width) : blocks(width / QUANT_BLOCK), packed(true) {
     __shared__ alignas(16) unsigned char stages[WARPS][STAGE_BYTES];
     row = (const unsigned char *)weight + index * blocks * sizeof(Block);
-    packed = true;
     staged_packed = (uintptr_t)weight % 16 == 0 && blocks * sizeof(Block) % 16 == 0;
     staged = stages[threadIdx.y];
+    if (staged_packed) fetch(0);
   }
 
-  DEVICE void stage(int first) const {
-    int block = first / QUANT_BLOCK, bytes = min(SPAN_BLOCKS, blocks - block) * (int)sizeof(Block);
+  DEVICE int bytes_from(int block) const { return min(SPAN_BLOCKS, blocks - block) * (int)sizeof(Block); }
+
+  DEVICE void fetch(int block) {
     const unsigned char *from = row + (size_t)block * sizeof(Block);
+#pragma unroll
+    for (int piece = 0; piece < PIECES; piece++) {
+      int at = (piece * WARP + threadIdx.x) * 16;
+      if (at < bytes_from(block)) next[piece] = *(const Pack<float> *)(from + at);
+    }
+  }
+
+  DEVICE void stage(int first) {
+    int block = first / QUANT_BLOCK;
     __syncwarp();
     if (staged_packed) {
-      for (int at = threadIdx.x * 16; at < bytes; at += WARP * 16) *(Pack<float> *)(staged + at) = *(const Pack<float> *)(from + at);
+#pragma unroll
+      for (int piece = 0; piece < PIECES; piece++) {
+        int at = (piece * WARP + threadIdx.x) * 16;
+        if (at < bytes_from(block)) *(Pack<float> *)(staged + at) = next[piece];
+      }
+      fetch(block + SPAN_BLOCKS);
     } else {
+      const unsigned char *from = row + (size_t)block * sizeof(Block);
 #pragma unroll 1
-      for (int at = threadIdx.x * 2; at < bytes; at += WARP * 2) *(uint16_t *)(staged + at) = *(const uint16_t *)(from + at);
+      for (int at = threadIdx.x * 2; at < bytes_from(block); at += WARP * 2) *(uint16_t *)(staged + at) = *(const uint16_t *)(from + at);
     }
     __syncwarp();
   }
