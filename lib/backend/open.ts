@@ -6,6 +6,8 @@ import { cpuBackend } from "./cpu/backend.ts";
 import type { CpuMachine } from "./cpu/machine.ts";
 import { findNative, openNative } from "./cpu/native.ts";
 import { openWasm } from "./cpu/wasm.ts";
+import { openDevice as openCudaDevice } from "./cuda/device.ts";
+import { type CudaSearch, findCuda } from "./cuda/libraries.ts";
 import { webgpuBackend } from "./webgpu/backend.ts";
 import { findAdapter, openDevice } from "./webgpu/device.ts";
 
@@ -17,9 +19,10 @@ export const DEVICE_NAMES = [
   "cpu:wasm",
   "cpu:wasm64",
   "webgpu",
+  "cuda",
 ] as const;
 type DeviceName = typeof DEVICE_NAMES[number];
-type CpuName = Exclude<DeviceName, "auto" | "webgpu">;
+type CpuName = Exclude<DeviceName, "auto" | "webgpu" | "cuda">;
 
 const MAX_THREADS = 256;
 const WASM32_BYTES = 4 * 1024 ** 3;
@@ -27,13 +30,16 @@ const WASM32_BYTES = 4 * 1024 ** 3;
 /** Which device, and how it computes. */
 export interface BackendOptions {
   /**
-   * One of {@linkcode DEVICE_NAMES}. `auto` is webgpu where there is a graphics card, else cpu, which prefers the native
-   * kernels where they were built.
+   * One of {@linkcode DEVICE_NAMES}. `auto` is cuda where its libraries and a card are there, else webgpu where there is a
+   * graphics card, else cpu, which prefers the native kernels where they were built.
    */
   readonly device: string;
   /** Of the CPU; null means one per logical processor. */
   readonly threads: number | null;
-  /** What matrix products round their operands to; `auto` is bf16 where the CPU multiplies it in hardware. */
+  /**
+   * What matrix products round their operands to; `auto` is bf16 on cuda and where the CPU multiplies it in hardware. On
+   * cuda it is the type of weights and activations as well.
+   */
   readonly matmul: "f32" | "bf16" | "auto";
   /** About how much will be allocated; WASM uses 64-bit addresses when it does not fit into 4 GiB. */
   readonly memoryBytes?: number;
@@ -51,7 +57,13 @@ export async function openBackend(options: BackendOptions): Promise<Backend> {
       `Cannot use ${threads} threads: expected a whole number from 1 to ${MAX_THREADS}`,
     );
   }
-  const name = await chooseDevice(options);
+  const parsed = parseDevice(options.device);
+  if (parsed === "cuda") return openCuda(options);
+  if (parsed === "auto") {
+    const search = findCuda();
+    if (search.kind === "found") return openCuda(options, search);
+  }
+  const name = await chooseDevice(parsed, options);
   if (name === "webgpu") return openWebgpu(options);
   const machine = await openMachine(name, threads, options.memoryBytes ?? 0);
   if (options.matmul === "bf16" && !machine.hasBf16) {
@@ -65,9 +77,17 @@ export async function openBackend(options: BackendOptions): Promise<Backend> {
   return cpuBackend(machine, isBf16 ? "bf16" : "f32");
 }
 
-/** Products in bf16 are the CPU's alone, so asking for them decides `auto`. */
-async function chooseDevice({ device, matmul }: BackendOptions): Promise<CpuName | "webgpu"> {
-  const name = parseDevice(device);
+async function openCuda({ matmul }: BackendOptions, search?: CudaSearch): Promise<Backend> {
+  // Two megabytes of PTX, which only who uses them should read.
+  const { cudaBackend } = await import("./cuda/backend.ts");
+  return cudaBackend(openCudaDevice(search), matmul === "f32" ? "f32" : "bf16");
+}
+
+/** Without CUDA, products in bf16 are the CPU's alone, so asking for them decides `auto`. */
+async function chooseDevice(
+  name: CpuName | "webgpu" | "auto",
+  { matmul }: BackendOptions,
+): Promise<CpuName | "webgpu"> {
   if (name !== "auto") return name;
   if (matmul === "bf16") return "cpu";
   const adapter = await findAdapter();

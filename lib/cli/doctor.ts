@@ -3,6 +3,12 @@
 
 import { Command } from "commander";
 import { findNative, type NativeSearch } from "../backend/cpu/native.ts";
+import {
+  CUDA_REMEDY,
+  describeDevice as describeCuda,
+  openDevice as openCuda,
+} from "../backend/cuda/device.ts";
+import { findCuda } from "../backend/cuda/libraries.ts";
 import { openBackend } from "../backend/open.ts";
 import { ADAPTER_REMEDY, type AdapterReport, findAdapters } from "../backend/webgpu/device.ts";
 import { TinyllamaError } from "../core/errors.ts";
@@ -63,6 +69,7 @@ async function examine(): Promise<Report> {
     availableBytes: available,
     cpuFeatures: search instanceof Error || search.kind === "missing" ? [] : search.build.features,
     devices: [
+      await examineCuda(),
       await examineDevice("webgpu", ADAPTER_REMEDY),
       await examineNative(search),
       await examineDevice("cpu:wasm", "update Deno: WebAssembly threads and SIMD are needed"),
@@ -95,6 +102,24 @@ async function examineNative(search: NativeSearch | TinyllamaError): Promise<Dev
   if (!report.isReady) return report;
   const precisions = search.build.hasBf16 ? "f32 and bf16 products" : "f32 products";
   return { ...report, detail: `${report.detail}, ${precisions}, ${search.build.path}` };
+}
+
+/** Opened as a backend too: the driver must take the kernels. */
+async function examineCuda(): Promise<DeviceReport> {
+  const device = "cuda", search = findCuda();
+  if (search.kind === "missing") {
+    const tried = search.tried.map((line) => line.split(": ")[0]).join(", ");
+    const detail = `${search.reason}${tried === "" ? "" : `; looked for ${tried}`}`;
+    return { device, isReady: false, detail, remedy: CUDA_REMEDY };
+  }
+  try {
+    using opened = openCuda(search);
+    const report = await examineDevice(device, CUDA_REMEDY);
+    return report.isReady ? { ...report, detail: describeCuda(opened) } : report;
+  } catch (error) {
+    if (!(error instanceof TinyllamaError)) throw error;
+    return { device, isReady: false, detail: error.message, remedy: CUDA_REMEDY };
+  }
 }
 
 async function examineDevice(device: string, remedy: string): Promise<DeviceReport> {

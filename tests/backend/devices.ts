@@ -6,6 +6,7 @@ import { findNative, openNative } from "../../lib/backend/cpu/native.ts";
 import { openBackend } from "../../lib/backend/open.ts";
 import { type AdapterReport, findAdapter } from "../../lib/backend/webgpu/device.ts";
 import type { Backend } from "../../lib/core/backend.ts";
+import { cudaForTests } from "../cuda_sim/device.ts";
 
 /** One way to compute. */
 export interface TestDevice {
@@ -24,16 +25,22 @@ const noBf16 = native.kind === "found" && !native.build.hasBf16
   ? `${native.build.isa} has no bf16 products`
   : notBuilt;
 
+const cudaDevice = await cudaForTests();
+
 /** Devices as a user names them, with products in f32. */
 export const DEVICES: readonly TestDevice[] = [
   device("cpu:native", "f32", notBuilt),
   device("cpu:wasm", "f32", null),
   device("cpu:wasm64", "f32", null),
   webgpu(await findAdapter()),
+  cuda("f32"),
 ];
 
 /** Devices whose products round their operands. */
-export const ROUNDING_DEVICES: readonly TestDevice[] = [device("cpu:native", "bf16", noBf16)];
+export const ROUNDING_DEVICES: readonly TestDevice[] = [
+  device("cpu:native", "bf16", noBf16),
+  cuda("bf16"),
+];
 
 /** The native kernels for instruction sets below the best of this machine, which `openBackend` would not choose. */
 export const OLDER_NATIVE_BUILDS: readonly TestDevice[] = olderBuilds();
@@ -53,6 +60,16 @@ function webgpu(adapter: AdapterReport | null): TestDevice {
     name: "webgpu",
     missing: adapter === null ? "no adapter: a driver with Vulkan is needed" : null,
     variants: [open, open],
+  };
+}
+
+/** Opened twice, in the simulator with its threads in another order the second time. */
+function cuda(matmul: "f32" | "bf16"): TestDevice {
+  const { name, missing, open } = cudaDevice;
+  return {
+    name: `${name} ${matmul}`,
+    missing,
+    variants: [0, 1].map((seed) => () => Promise.resolve(open(matmul, seed))),
   };
 }
 
