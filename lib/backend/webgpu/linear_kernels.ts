@@ -98,9 +98,10 @@ export const MAX_FEW_ROWS = 8;
 export function multiply(gpu: GpuContext, product: Product): void {
   const { m, n, k, isLeftAlongK, isRightAlongK } = product;
   const { tilings, minTiles } = profileOf(gpu);
-  const tiling = tilings.find((one) => tileCount(product, one) >= minTiles) ??
-    tilings[tilings.length - 1];
   const operands = operandsOf(product), isAligned = isOutAligned(product);
+  const tiling =
+    tilings.find((one) => one.edge <= operands.maxEdge && tileCount(product, one) >= minTiles) ??
+      tilings[tilings.length - 1];
   const along = `${Number(isLeftAlongK)}${Number(isRightAlongK)}`;
   const key = `linear ${tiling.edge} ${along} ${isAligned} ${operands.key}`;
   const kernel = gpu.variant(key, () => ({
@@ -194,6 +195,8 @@ function isOutAligned({ out, addend, n, outWidth, outColumn }: Product): boolean
 /** Sources that read the two operands, and what names this choice. */
 interface Operands {
   readonly key: string;
+  /** Larger tiles of a thread are not worth their code, in seconds of compiling on a processor. */
+  readonly maxEdge: number;
   readonly sources: readonly string[];
   readonly constants: Readonly<Record<string, number>>;
 }
@@ -204,7 +207,8 @@ function operandsOf({ left, right, leftWidth, leftColumn, rightWidth }: Product)
   const isRightAligned = isRightWhole && right.dtype === "f32" && right.byteOffset % 16 === 0;
   const rows = isLeftAligned ? rowsAligned : rowsAny;
   const key = `${isLeftAligned} ${isRightWhole} ${isRightAligned} ${right.dtype}`;
-  if (isRightAligned) return { key, sources: [rows, weightAligned], constants: {} };
+  const maxEdge = !isLeftAligned || !isRightWhole ? 4 : isRightAligned ? 16 : 8;
+  if (isRightAligned) return { key, maxEdge, sources: [rows, weightAligned], constants: {} };
   const constants = { DTYPE: weightTypeCode(right.dtype), IS_WHOLE: Number(isRightWhole) };
-  return { key, sources: [rows, elements, weightAny], constants };
+  return { key, maxEdge, sources: [rows, elements, weightAny], constants };
 }

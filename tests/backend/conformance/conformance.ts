@@ -2,6 +2,7 @@
 
 import type { Precision } from "../../../lib/core/backend.ts";
 import { DEVICES, OLDER_NATIVE_BUILDS, onDevices, ROUNDING_DEVICES } from "../devices.ts";
+import { otherWebgpuKernels } from "../webgpu_kernels.ts";
 import type { OpCase } from "./op_case.ts";
 
 /** Registers `family on DEVICE` for every device, one step a case. Cases are made once for
@@ -19,7 +20,7 @@ export function conformance(
   };
   onDevices(
     family,
-    [...DEVICES, ...ROUNDING_DEVICES, ...OLDER_NATIVE_BUILDS],
+    [...DEVICES, ...otherWebgpuKernels(family), ...ROUNDING_DEVICES, ...OLDER_NATIVE_BUILDS],
     async (backends, t) => {
       for (const one of casesFor(backends[0].precision)) {
         await t.step(one.name, () => one.check(backends));
