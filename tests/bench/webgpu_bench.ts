@@ -14,10 +14,11 @@ import { GpuMemory } from "../../lib/backend/webgpu/memory.ts";
 import type { Backend } from "../../lib/core/backend.ts";
 import type { SamplingOptions } from "../../lib/core/ops.ts";
 import { byteLength, elementCount, rows as rowsOf, type Tensor } from "../../lib/core/tensor.ts";
-import { attentionWidth, type ModelConfig } from "../../lib/model/config.ts";
+import type { ModelConfig } from "../../lib/model/config.ts";
 import { median } from "./median.ts";
 import { writeReport } from "./report.ts";
 import { randomSamples, readModelFile, syntheticTrainer } from "./synthetic_training.ts";
+import { type Case, productCases } from "./webgpu_products.ts";
 import ceilings from "./webgpu_ceilings.wgsl" with { type: "text" };
 
 const GROUP = 256;
@@ -38,15 +39,6 @@ interface Encoding {
 interface Ceilings {
   readonly copyGbs: number;
   readonly multiplyAddGflops: number;
-}
-
-/** An operation on tensors of its own: what it moves or computes. */
-interface Case {
-  readonly name: string;
-  readonly unit: "GB/s" | "GFLOP/s";
-  /** Bytes or floating-point operations. */
-  readonly amount: number;
-  readonly run: () => void;
 }
 
 /** Milliseconds of `run`: the median over repeats, each of as many runs as take long beside waiting for the device. */
@@ -112,7 +104,7 @@ async function measureCeilings(gpu: WebgpuDevice): Promise<Ceilings> {
     copy: { entryPoint: "copy", constants },
     multiplyAdd: { entryPoint: "multiply_add", constants },
   });
-  const count = 1 << 24, rounds = 4096, threads = 1 << 16;
+  const count = 1 << 24, rounds = 1024, threads = 1 << 16;
   const spec = { dtype: "f32", shape: [count] } as const;
   using arena = memory.allocate("ceilings", { out: spec, x: spec });
   const { out, x } = arena.tensors;
@@ -126,7 +118,7 @@ async function measureCeilings(gpu: WebgpuDevice): Promise<Ceilings> {
   );
   const measured = {
     copyGbs: 8 * count / copyMs / 1e6,
-    multiplyAddGflops: 64 * rounds * threads / multiplyMs / 1e6,
+    multiplyAddGflops: 96 * rounds * threads / multiplyMs / 1e6,
   };
   memory[Symbol.dispose]();
   context.destroy();
@@ -173,7 +165,6 @@ function allocateOperands(backend: Backend, model: ModelConfig, N: number) {
     norm: f32(C),
     dNorm: f32(C),
     qkv: f32(1, N, H + 2 * K, D),
-    attnOut: f32(1, N, H, D),
     table: f32(N, D),
     positions: i32(1, N),
     keys: f32(1, K, N, D),
@@ -191,7 +182,6 @@ function allocateOperands(backend: Backend, model: ModelConfig, N: number) {
     v: f32(P),
     scalars: f32(64),
     clip: f32(2),
-    weight: f32(2 * F, C),
     halves: { dtype: "bf16", shape: [P] },
     blocks: { dtype: "q8_0", shape: [P] },
     sampled: i32(1),
@@ -295,29 +285,6 @@ function generationCases(ops: Backend, model: ModelConfig, t: Operands): Case[] 
   ];
 }
 
-/** What arithmetic bounds; causal attention counts half the scores. */
-function productCases(ops: Backend, model: ModelConfig, t: Operands): Case[] {
-  const { hiddenSize: C, intermediateSize: F } = model, N = t.x.shape[0];
-  const product = (name: string, amount: number, run: () => void): Case => ({
-    ...{ name, unit: "GFLOP/s", amount, run },
-  });
-  const amount = 4 * N * C * F, scores = 2 * N * N * attentionWidth(model);
-  return [
-    product("linearForward", amount, () => ops.linearForward(t.gateUp, t.x, t.weight, null)),
-    product(
-      "linearBackwardInput",
-      amount,
-      () => ops.linearBackwardInput(t.x, t.gateUp, t.weight),
-    ),
-    product(
-      "linearBackwardWeight",
-      amount,
-      () => ops.linearBackwardWeight(t.weight, t.gateUp, t.x),
-    ),
-    product("attentionForward", scores, () => ops.attentionForward(t.attnOut, null, t.qkv)),
-  ];
-}
-
 const { values } = parseArgs({
   args: Deno.args,
   options: {
@@ -336,9 +303,12 @@ using backend = await webgpuBackend(gpu);
 const dispatchesPerLayer = await countDispatches(backend, model);
 console.log(`${dispatchesPerLayer} dispatches more in a training step for each layer`);
 using arena = allocateOperands(backend, model, Number(values.rows));
-const cases = [trainingCases, generationCases, productCases].flatMap((of) =>
-  of(backend, model, arena.tensors)
-);
+using products = productCases(backend, model, Number(values.rows));
+const cases = [
+  ...trainingCases(backend, model, arena.tensors),
+  ...generationCases(backend, model, arena.tensors),
+  ...products.cases,
+];
 const results: object[] = [];
 for (const { name, unit, amount, run } of cases) {
   const ms = await elapsedMs(run, () => backend.read(arena.tensors.clip));
