@@ -15,39 +15,12 @@ const CONVERTED_ELEMENTS = 1 << 24;
 
 /** Uses cuBLASLt through `matmul` and converts weights with `cast`; allocates nothing per call but plans of new shapes. */
 export function linearOps(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) {
+  return { ...forwardOp(cuda, matmul, cast), ...backwardOps(cuda, matmul) };
+}
+
+function forwardOp(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) {
   const compute = scalarOf(cuda), elementBytes = byteLengthOf(compute, 1);
-  const multiplyFew = matvec(cuda);
-
-  /** Columns `column` … of `out`, `width` wide, for a weight of the activations' type. */
-  function multiply(
-    out: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    addend: Tensor | null,
-    column: number,
-    width: number,
-  ): void {
-    const k = rowWidth(weight), m = rowCount(weight), n = elementCount(x.shape) / k;
-    const offset = BigInt(column * elementBytes), d = cuda.address(out) + offset;
-    const c = addend === null ? d : cuda.address(addend) + offset;
-    matmul.run(
-      {
-        input: compute,
-        output: compute,
-        isATransposed: true,
-        isBTransposed: false,
-        m,
-        n,
-        k,
-        strideA: k,
-        strideB: k,
-        strideD: width,
-      },
-      { a: cuda.address(weight), b: cuda.address(x), c, d },
-      addend !== null,
-    );
-  }
-
+  const multiplyFew = matvec(cuda), multiply = product(cuda, matmul);
   function forward(
     out: Tensor,
     x: Tensor,
@@ -70,7 +43,6 @@ export function linearOps(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) 
       multiply(out, x, converted, addend, column + first, width);
     }
   }
-
   return {
     linearForward(out, x, weight, addend) {
       const width = rowCount(weight);
@@ -81,22 +53,61 @@ export function linearOps(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) 
         column += rowCount(part);
       }
     },
+  } satisfies Partial<Ops>;
+}
+
+/** Fills columns `column` … of `out`, `width` wide, for a weight of the activations' type. */
+function product(cuda: CudaContext, matmul: Matmul) {
+  const dtype = scalarOf(cuda), elementBytes = byteLengthOf(dtype, 1);
+  const orders = {
+    input: dtype,
+    output: dtype,
+    isATransposed: true,
+    isBTransposed: false,
+  } as const;
+  return (
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    addend: Tensor | null,
+    column: number,
+    width: number,
+  ): void => {
+    const k = rowWidth(weight), m = rowCount(weight), n = elementCount(x.shape) / k;
+    const offset = BigInt(column * elementBytes), d = cuda.address(out) + offset;
+    matmul.run(
+      { ...orders, m, n, k, strideA: k, strideB: k, strideD: width },
+      {
+        a: cuda.address(weight),
+        b: cuda.address(x),
+        c: addend === null ? d : cuda.address(addend) + offset,
+        d,
+      },
+      addend !== null,
+    );
+  };
+}
+
+function backwardOps(cuda: CudaContext, matmul: Matmul) {
+  const dtype = scalarOf(cuda);
+  const ofInput = {
+    input: dtype,
+    output: dtype,
+    isATransposed: false,
+    isBTransposed: false,
+  } as const;
+  const ofWeight = {
+    input: dtype,
+    output: "f32",
+    isATransposed: false,
+    isBTransposed: true,
+  } as const;
+  return {
     linearBackwardInput(dX, dOut, weight) {
       const i = rowWidth(weight), o = rowCount(weight), n = elementCount(dX.shape) / i;
       const d = cuda.address(dX);
       matmul.run(
-        {
-          input: compute,
-          output: compute,
-          isATransposed: false,
-          isBTransposed: false,
-          m: i,
-          n,
-          k: o,
-          strideA: i,
-          strideB: o,
-          strideD: i,
-        },
+        { ...ofInput, m: i, n, k: o, strideA: i, strideB: o, strideD: i },
         { a: cuda.address(weight), b: cuda.address(dOut), c: d, d },
         false,
       );
@@ -105,18 +116,7 @@ export function linearOps(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) 
       const i = rowWidth(dWeight), o = rowCount(dWeight), n = elementCount(x.shape) / i;
       const d = cuda.address(dWeight);
       matmul.run(
-        {
-          input: compute,
-          output: "f32",
-          isATransposed: false,
-          isBTransposed: true,
-          m: i,
-          n: o,
-          k: n,
-          strideA: i,
-          strideB: o,
-          strideD: i,
-        },
+        { ...ofWeight, m: i, n: o, k: n, strideA: i, strideB: o, strideD: i },
         { a: cuda.address(x), b: cuda.address(dOut), c: d, d },
         true,
       );
