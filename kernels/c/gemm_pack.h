@@ -9,8 +9,9 @@
 #include "gemm_tile.h"
 #include "transpose.h"
 
-// What a word of depth holds: an f32, an f32 rounded to bf16, two bf16.
-enum word_kind { WORD_F32, WORD_ROUNDED, WORD_PAIR };
+// What a word of depth holds: an f32, an f32 rounded to bf16, two bf16, four bytes (gemm_int8.h).
+enum word_kind { WORD_F32, WORD_ROUNDED, WORD_PAIR, WORD_BYTES };
+static inline int word_elements(int kind) { return kind == WORD_BYTES ? 4 : kind == WORD_PAIR ? 2 : 1; }
 
 enum {
   LINE_WORDS = 512, // longest run of rows packed at once from a depth-major operand
@@ -26,7 +27,7 @@ typedef struct {
 
 // What packing these rows and words will read. Nothing when they lie outside the matrix.
 static inline fetch_ahead source_of(const pack_source *s, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t word, ptrdiff_t words) {
-  ptrdiff_t first = s->kind == WORD_PAIR ? 2 * word : word, count = s->kind == WORD_PAIR ? 2 * words : words;
+  ptrdiff_t first = word * word_elements(s->kind), count = words * word_elements(s->kind);
   if (rows > s->end - row) rows = s->end - row;
   if (count > s->depth - first) count = s->depth - first;
   if (rows <= 0 || count <= 0) return (fetch_ahead){0};

@@ -68,32 +68,26 @@ static inline __attribute__((always_inline)) void multiply_panels(vf acc[TILE_M]
   }
 }
 
-// c = init + the product of two panels, of which rows x columns are inside the matrix.
-static inline __attribute__((always_inline)) void multiply_tile(const float *a, const float *b, ptrdiff_t words, float *c, const float *init, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t columns, fetch_ahead *ahead, int pairs) {
-  vf acc[TILE_M][TILE_VECTORS];
-#pragma GCC unroll 16
-  for (int i = 0; i < TILE_M; i++)
-#pragma GCC unroll 4
-    for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = (vf){0};
-  // Rows of init lie too far apart for the hardware to fetch them ahead.
-  if (init)
-    for (ptrdiff_t i = 0; i < rows; i++) {
-      __builtin_prefetch(init + i * stride, 1);
-      __builtin_prefetch(init + i * stride + TILE_N - 1, 1);
-    }
-  for (ptrdiff_t k = 0; k < words; k += FETCH_STEP) {
-    fetch_lines(ahead);
-    multiply_panels(acc, a + k * TILE_M, b + k * TILE_N, words - k < FETCH_STEP ? words - k : FETCH_STEP, pairs);
+// Rows of init lie too far apart for the hardware to fetch them ahead.
+static inline void fetch_init(const float *init, ptrdiff_t stride, ptrdiff_t rows) {
+  if (!init) return;
+  for (ptrdiff_t i = 0; i < rows; i++) {
+    __builtin_prefetch(init + i * stride, 1);
+    __builtin_prefetch(init + i * stride + TILE_N - 1, 1);
   }
-  if (rows == TILE_M && columns == TILE_N) {
+}
+
+// c = init + acc, `height` rows of accumulators of which rows x columns are inside the matrix.
+static inline __attribute__((always_inline)) void store_tile(vf acc[][TILE_VECTORS], int height, float *c, const float *init, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t columns) {
+  if (rows >= height && columns == TILE_N) {
     if (init) {
 #pragma GCC unroll 16
-      for (int i = 0; i < TILE_M; i++)
+      for (int i = 0; i < height; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < TILE_VECTORS; v++) vf_store(c + i * stride + v * VL, acc[i][v] + vf_load(init + i * stride + v * VL));
     } else {
 #pragma GCC unroll 16
-      for (int i = 0; i < TILE_M; i++)
+      for (int i = 0; i < height; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < TILE_VECTORS; v++) vf_store(c + i * stride + v * VL, acc[i][v]);
     }
@@ -101,11 +95,26 @@ static inline __attribute__((always_inline)) void multiply_tile(const float *a, 
   }
   float tile[TILE_M * TILE_N];
 #pragma GCC unroll 16
-  for (int i = 0; i < TILE_M; i++)
+  for (int i = 0; i < height; i++)
 #pragma GCC unroll 4
     for (int v = 0; v < TILE_VECTORS; v++) vf_store(tile + i * TILE_N + v * VL, acc[i][v]);
-  for (ptrdiff_t i = 0; i < rows; i++)
+  for (ptrdiff_t i = 0; i < height && i < rows; i++)
     for (ptrdiff_t j = 0; j < columns; j++) c[i * stride + j] = tile[i * TILE_N + j] + (init ? init[i * stride + j] : 0);
+}
+
+// c = init + the product of two panels, of which rows x columns are inside the matrix.
+static inline __attribute__((always_inline)) void multiply_tile(const float *a, const float *b, ptrdiff_t words, float *c, const float *init, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t columns, fetch_ahead *ahead, int pairs) {
+  vf acc[TILE_M][TILE_VECTORS];
+#pragma GCC unroll 16
+  for (int i = 0; i < TILE_M; i++)
+#pragma GCC unroll 4
+    for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = (vf){0};
+  fetch_init(init, stride, rows);
+  for (ptrdiff_t k = 0; k < words; k += FETCH_STEP) {
+    fetch_lines(ahead);
+    multiply_panels(acc, a + k * TILE_M, b + k * TILE_N, words - k < FETCH_STEP ? words - k : FETCH_STEP, pairs);
+  }
+  store_tile(acc, TILE_M, c, init, stride, rows, columns);
 }
 
 static void tile_f32(const float *a, const float *b, ptrdiff_t words, float *c, const float *init, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t columns, fetch_ahead *ahead) {

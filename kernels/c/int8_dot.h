@@ -1,5 +1,6 @@
 // Dot products of quantized weight rows with one row of activations quantized to 8 bits per block of 32. Four rows at a
-// time, so that the activations are loaded once; one implementation per instruction set. Used by matvec.c alone.
+// time, so that the activations are loaded once; one implementation per instruction set. Used by matvec.c
+// and, where there is VNNI, by gemm_int8.h.
 
 #ifndef TINYLLAMA_INT8_DOT_H
 #define TINYLLAMA_INT8_DOT_H
@@ -41,32 +42,38 @@ static inline quantized_row quantized_row_at(void *memory, ptrdiff_t blocks) {
   return row;
 }
 
-static inline void quantize_row(quantized_row row, const float *x, ptrdiff_t blocks, int offset) {
+// Rounds one block of activations to 8 bits. Returns the sum of q.
+static inline int32_t quantize_block(int8_t *q, float *scale, const float *x) {
   typedef int8_t bytes __attribute__((vector_size(VL), aligned(1), may_alias));
   const vf shift = vf_set(0x1.8p23f); // adding it rounds to the nearest integer, which the low bits then hold
-  __builtin_memset(row.q, 0, quantized_row_bytes(blocks));
-  for (ptrdiff_t b = 0; b < blocks; b++, x += QUANT_BLOCK) {
-    vi largest = {0};
-    for (int j = 0; j < QUANT_BLOCK; j += VL) {
-      vi magnitude = (vi)vf_load(x + j) & 0x7fffffff; // ordered like the floats they are
-      vi is_larger = magnitude > largest;
-      largest = (is_larger & magnitude) | (~is_larger & largest);
-    }
-    float lane[VL], peak = 0;
-    vf_store(lane, (vf)largest);
-    for (int j = 0; j < VL; j++) peak = lane[j] > peak ? lane[j] : peak;
-    vf inverse = vf_set(peak > 0 ? 127 / peak : 0);
-    vi sum = {0};
-    for (int j = 0; j < QUANT_BLOCK; j += VL) {
-      vi q = (vi)(vf_load(x + j) * inverse + shift) - 0x4b400000;
-      sum += q;
-      *(bytes *)(row.q + b * QUANT_BLOCK + j) = __builtin_convertvector(q, bytes);
-    }
-    int32_t total = 0;
-    for (int j = 0; j < VL; j++) total += sum[j];
-    row.scale[b] = peak / 127;
-    row.correction[b * DOT_LANES] = -offset * total;
+  vi largest = {0};
+  for (int j = 0; j < QUANT_BLOCK; j += VL) {
+    vi magnitude = (vi)vf_load(x + j) & 0x7fffffff; // ordered like the floats they are
+    vi is_larger = magnitude > largest;
+    largest = (is_larger & magnitude) | (~is_larger & largest);
   }
+  float lane[VL], peak;
+  vf_store(lane, (vf)largest);
+  for (int width = VL / 2; width > 0; width /= 2)
+    for (int j = 0; j < width; j++) lane[j] = lane[j] > lane[j + width] ? lane[j] : lane[j + width];
+  peak = lane[0];
+  vf inverse = vf_set(peak > 0 ? 127 / peak : 0);
+  vi sum = {0};
+  for (int j = 0; j < QUANT_BLOCK; j += VL) {
+    vi rounded = (vi)(vf_load(x + j) * inverse + shift) - 0x4b400000;
+    sum += rounded;
+    *(bytes *)(q + j) = __builtin_convertvector(rounded, bytes);
+  }
+  int32_t total = 0;
+  for (int j = 0; j < VL; j++) total += sum[j];
+  *scale = peak / 127;
+  return total;
+}
+
+static inline void quantize_row(quantized_row row, const float *x, ptrdiff_t blocks, int offset) {
+  __builtin_memset(row.q, 0, quantized_row_bytes(blocks));
+  for (ptrdiff_t b = 0; b < blocks; b++)
+    row.correction[b * DOT_LANES] = -offset * quantize_block(row.q + b * QUANT_BLOCK, row.scale + b, x + b * QUANT_BLOCK);
 }
 
 #if defined(__AVX512VNNI__)
