@@ -5,16 +5,19 @@
 #include "attention_tile.h"
 #include "vector_math.h"
 
-enum { WANTED_RANGES = 16 };
+enum {
+  WANTED_RANGES = 16,
+  SUM_GRAIN = 16, // positions
+};
 
 typedef struct {
   float *dqkv;
   const float *dout, *qkv, *out, *lse;
-  ptrdiff_t b, t, h, k, d, stride; // of a position in qkv, elements
+  ptrdiff_t t, h, k, d, stride; // of a position in qkv, elements
   ptrdiff_t heads, chunks;         // query heads of one range, ranges of one key/value head
-  ptrdiff_t first_pair, pairs;     // (sequence, key/value head) pairs of this wave
-  float *deltas;                   // pairs x chunks x t x heads
-  float *partials;                 // pairs x chunks x t x 2 x d of dK and dV when there are several chunks
+  ptrdiff_t first_pair;            // (sequence, key/value head) pair this wave begins with
+  float *deltas;                   // (pairs, chunks, t, heads)
+  float *partials;                 // (pairs, chunks, t, [dK, dV], d) when there are several chunks
 } backward_problem;
 
 // One range and its tiles, in scratch memory.
@@ -249,14 +252,14 @@ static void sum_task(tl_context *ctx, const void *args, ptrdiff_t begin, ptrdiff
 TL_EXPORT void attention_backward(tl_context *ctx, float *dqkv, const float *dout, const float *qkv, const float *out, const float *lse, int b, int t, int h, int k, int d) {
   backward_problem p = {
     .dqkv = dqkv, .dout = dout, .qkv = qkv, .out = out, .lse = lse,
-    .b = b, .t = t, .h = h, .k = k, .d = d, .stride = (ptrdiff_t)(h + 2 * k) * d,
+    .t = t, .h = h, .k = k, .d = d, .stride = (ptrdiff_t)(h + 2 * k) * d,
   };
   // A key/value head is divided by its query heads when there are few: by the shape, not by the number of threads.
   ptrdiff_t group = h / k, pairs = (ptrdiff_t)b * k;
   p.heads = quotient_up(group, smaller(group, quotient_up(WANTED_RANGES, pairs)));
   p.chunks = quotient_up(group, p.heads);
   ptrdiff_t deltas = p.chunks * p.heads * t, partials = p.chunks > 1 ? p.chunks * t * 2 * d : 0;
-  if ((deltas + partials) * 4 > TL_SHARED_BYTES) {
+  if ((deltas + partials) * 4 > TL_SHARED_BYTES) { // a sequence of very many positions
     p.heads = group;
     p.chunks = 1;
     deltas = group * t;
@@ -266,8 +269,8 @@ TL_EXPORT void attention_backward(tl_context *ctx, float *dqkv, const float *dou
   p.deltas = tl_shared(ctx);
   p.partials = partials > 0 ? p.deltas + wave * deltas : 0;
   for (p.first_pair = 0; p.first_pair < pairs; p.first_pair += wave) {
-    p.pairs = smaller(wave, pairs - p.first_pair);
-    tl_parallel(ctx, backward_task, &p, p.pairs * p.chunks, 1);
-    if (partials > 0) tl_parallel(ctx, sum_task, &p, p.pairs * t, 16);
+    ptrdiff_t count = smaller(wave, pairs - p.first_pair);
+    tl_parallel(ctx, backward_task, &p, count * p.chunks, 1);
+    if (partials > 0) tl_parallel(ctx, sum_task, &p, count * t, SUM_GRAIN);
   }
 }
