@@ -66,7 +66,7 @@ export function findCuda(folders: readonly string[] = namedFolders()): CudaSearc
   return {
     kind: "missing",
     reason: `the driver (CUDA ${versionText(driverVersion)}) is there, but not ` +
-      [missingName("libcudart", runtime), missingName("libcublasLt", blas)].join(""),
+      [...missingNames("libcudart", runtime), ...missingNames("libcublasLt", blas)].join(" nor "),
     tried: [...triedOf(runtime), ...triedOf(blas)],
   };
 }
@@ -104,11 +104,11 @@ function isUsable(name: string, driverVersion: number): boolean {
   return major === undefined || Number(major) <= Math.floor(driverVersion / 1000);
 }
 
-function missingName<S extends Deno.ForeignLibraryInterface>(
+function missingNames<S extends Deno.ForeignLibraryInterface>(
   name: string,
   search: OpenedLibrary<S>,
-): string {
-  return search.kind === "missing" ? ` ${name}` : "";
+): readonly string[] {
+  return search.kind === "missing" ? [name] : [];
 }
 
 /** Closes what was opened. */
