@@ -1,5 +1,8 @@
 // Compiles kernels/c into dist: the WASM modules, which are committed, and one native library per instruction set,
-// which are not. Run it with `deno task kernels`. What is missing on this machine is skipped and said.
+// which are not; and kernels/cuda into PTX, which is committed. Run it with `deno task kernels`, or with `wasm`, `ptx` or
+// instruction sets behind it for these alone. What is missing on this machine is skipped and said.
+
+import { buildPtx, ptxFamilies, ptxHashes } from "./build_ptx.ts";
 
 const ROOT = import.meta.dirname;
 if (ROOT === undefined) throw new Error("Cannot build kernels: build.ts must be a local file");
@@ -63,12 +66,26 @@ function wasmFlags(target: "wasm32" | "wasm64"): string[] {
 
 /** What the committed manifest must say for the sources as they are now. */
 export async function expectedManifest(): Promise<Manifest> {
+  return { artifacts: { ...await ptxHashes(), ...await wasmHashes() } };
+}
+
+async function wasmHashes(): Promise<Manifest["artifacts"]> {
   return {
-    artifacts: {
-      "kernels.wasm": await sourceHash(wasmFlags("wasm32")),
-      "kernels64.wasm": await sourceHash(wasmFlags("wasm64")),
-    },
+    "kernels.wasm": await sourceHash(wasmFlags("wasm32")),
+    "kernels64.wasm": await sourceHash(wasmFlags("wasm64")),
   };
+}
+
+/** Notes in the manifest which sources artifacts were just built from; forgets artifacts without a source. */
+async function noteBuilt(built: Manifest["artifacts"]): Promise<void> {
+  const path = `${DIST}/manifest.json`;
+  const noted: Manifest = JSON.parse(Deno.readTextFileSync(path));
+  const artifacts: Record<string, string> = {};
+  for (const name of Object.keys((await expectedManifest()).artifacts)) {
+    const hash = built[name] ?? noted.artifacts[name];
+    if (hash !== undefined) artifacts[name] = hash;
+  }
+  Deno.writeTextFileSync(path, `${JSON.stringify({ artifacts }, null, 2)}\n`);
 }
 
 /** The first of these commands that runs, or null. */
@@ -113,8 +130,21 @@ async function buildWasm(): Promise<void> {
     const artifact = target === "wasm32" ? "kernels.wasm" : "kernels64.wasm";
     compile(clang, wasmFlags(target), artifact);
   }
-  const text = JSON.stringify(await expectedManifest(), null, 2);
-  Deno.writeTextFileSync(`${DIST}/manifest.json`, `${text}\n`);
+  await noteBuilt(await wasmHashes());
+}
+
+async function buildAllPtx(): Promise<void> {
+  if (findCommand(["nvcc"]) === null || findCommand(["ptxas"]) === null) {
+    say("*.ptx: kept as committed, nvcc is not installed");
+    return;
+  }
+  for (const family of ptxFamilies()) {
+    const hashes = await ptxHashes();
+    const version = buildPtx(family);
+    const { size } = Deno.statSync(`${DIST}/${family}.ptx`);
+    say(`${family}.ptx  ${Math.round(size / 1024)} KiB  (PTX ${version})`);
+    await noteBuilt({ [`${family}.ptx`]: hashes[`${family}.ptx`] });
+  }
 }
 
 function buildNative(only: readonly string[]): void {
@@ -137,6 +167,8 @@ function buildNative(only: readonly string[]): void {
 if (import.meta.main) {
   Deno.mkdirSync(DIST, { recursive: true });
   const only = Deno.args;
+  const isas = only.filter((name) => name !== "wasm" && name !== "ptx");
   if (only.length === 0 || only.includes("wasm")) await buildWasm();
-  buildNative(only.filter((name) => name !== "wasm"));
+  if (only.length === 0 || only.includes("ptx")) await buildAllPtx();
+  if (only.length === 0 || isas.length > 0) buildNative(isas);
 }

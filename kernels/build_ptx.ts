@@ -1,0 +1,83 @@
+// Compiles kernels/cuda into PTX, one file a family, for the A100 and everything after it. What stands in PTX is the same
+// on every machine, and its version line is the lowest that the file's instructions allow, so that older drivers take it.
+
+const ROOT = import.meta.dirname;
+if (ROOT === undefined) throw new Error("Cannot build kernels: build_ptx.ts must be a local file");
+const SOURCES = `${ROOT}/cuda`;
+const DIST = `${ROOT}/dist`;
+
+const FLAGS = ["-ptx", "-arch=compute_80", "-std=c++17", "-O3"] as const;
+/** PTX versions that know compute_80, with CUDA 11.0 to 13.0. */
+const PTX_VERSIONS = [
+  ...["7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "7.7", "7.8"],
+  ...["8.0", "8.1", "8.2", "8.3", "8.4", "8.5", "8.6", "8.7", "8.8", "9.0"],
+] as const;
+const INCLUDE = /^#include "([a-z0-9_]+\.cuh)"$/gm;
+
+/** The families that have CUDA kernels, sorted. */
+export function ptxFamilies(): string[] {
+  return [...Deno.readDirSync(SOURCES)]
+    .filter(({ name }) => name.endsWith(".cu"))
+    .map(({ name }) => name.slice(0, -".cu".length))
+    .sort();
+}
+
+/** A source and what it includes, directly or not, each once and in the order met. */
+function withIncludes(name: string, seen: Map<string, string> = new Map()): Map<string, string> {
+  if (seen.has(name)) return seen;
+  const text = Deno.readTextFileSync(`${SOURCES}/${name}`);
+  seen.set(name, text);
+  for (const [, included] of text.matchAll(INCLUDE)) withIncludes(included, seen);
+  return seen;
+}
+
+/** For each PTX file in dist, sha256 over the flags and the sources it is made of, as hexadecimal. */
+export async function ptxHashes(): Promise<Record<string, string>> {
+  const hashes: Record<string, string> = {};
+  for (const family of ptxFamilies()) {
+    const parts = [FLAGS.join(" ")];
+    for (const [name, text] of withIncludes(`${family}.cu`)) parts.push(`\n${name}\n`, text);
+    const bytes = new TextEncoder().encode(parts.join(""));
+    const digest = await crypto.subtle.digest("SHA-256", bytes);
+    hashes[`${family}.ptx`] = new Uint8Array(digest).toHex();
+  }
+  return hashes;
+}
+
+/**
+ * Writes dist/FAMILY.ptx.
+ * @returns its PTX version.
+ * @throws {Error} with what the compiler said; {Deno.errors.NotFound} when nvcc or ptxas is not installed.
+ */
+export function buildPtx(family: string): string {
+  const scratch = Deno.makeTempDirSync();
+  try {
+    const raw = `${scratch}/raw.ptx`, lowered = `${scratch}/lowered.ptx`;
+    run(`compile ${family}.cu`, "nvcc", [...FLAGS, `${SOURCES}/${family}.cu`, "-o", raw]);
+    const body = bodyOf(Deno.readTextFileSync(raw));
+    const header = `// kernels/cuda/${family}.cu, compiled by \`deno task kernels\`.\n`;
+    for (const version of PTX_VERSIONS) {
+      const text = `${header}.version ${version}\n${body}`;
+      Deno.writeTextFileSync(lowered, text);
+      const args = ["-arch=sm_80", lowered, "-o", `${scratch}/cubin`];
+      if (!new Deno.Command("ptxas", { args, stderr: "null" }).outputSync().success) continue;
+      Deno.writeTextFileSync(`${DIST}/${family}.ptx`, text);
+      return version;
+    }
+    throw new Error(`Cannot assemble ${family}.ptx: ptxas takes it as none of ${PTX_VERSIONS}`);
+  } finally {
+    Deno.removeSync(scratch, { recursive: true });
+  }
+}
+
+/** PTX from `.target` on, without comments, which name the compiler's build. */
+function bodyOf(ptx: string): string {
+  const lines = ptx.slice(ptx.indexOf(".target")).split("\n");
+  return lines.filter((line) => !line.trimStart().startsWith("//")).join("\n");
+}
+
+function run(what: string, command: string, args: readonly string[]): void {
+  const { success, stderr } = new Deno.Command(command, { args: [...args], stderr: "piped" })
+    .outputSync();
+  if (!success) throw new Error(`Cannot ${what}:\n${new TextDecoder().decode(stderr)}`);
+}

@@ -1,0 +1,94 @@
+// Assembles the committed PTX for the cards it is meant for and prints what every entry takes of a multiprocessor. Needs
+// ptxas, which comes with CUDA.
+
+import assert from "node:assert/strict";
+import { ptxFamilies } from "../../kernels/build_ptx.ts";
+
+/** A100 and Hopper: what lies between them (sm_86, sm_89) has their instructions. */
+const CARDS = ["sm_80", "sm_90"] as const;
+/** Registers of a multiprocessor that the threads of one block share. */
+const REGISTERS = 65536;
+const DIST = new URL("../../kernels/dist/", import.meta.url);
+const ENTRY = /Compiling entry function '(?<name>\w+)'/;
+const SPILLS = /(?<stores>\d+) bytes spill stores, (?<loads>\d+) bytes spill loads/;
+const USED = /Used (?<registers>\d+) registers/;
+const SHARED = /(?<bytes>\d+) bytes smem/;
+
+interface EntryUse {
+  readonly name: string;
+  readonly registers: number;
+  readonly sharedBytes: number;
+  readonly spillBytes: number;
+}
+
+/** What ptxas reports of every entry. */
+function assemble(family: string, card: string): EntryUse[] {
+  const args = ["-v", `-arch=${card}`, new URL(`${family}.ptx`, DIST).pathname, "-o", "/dev/null"];
+  const { success, stderr } = new Deno.Command("ptxas", { args, stderr: "piped" }).outputSync();
+  const report = new TextDecoder().decode(stderr);
+  assert.ok(success, `${family}.ptx for ${card}:\n${report}`);
+  return report.split(/(?=Compiling entry)/).slice(1).map((text) => {
+    const number = (pattern: RegExp, group: string) => Number(pattern.exec(text)?.groups?.[group]);
+    return {
+      name: ENTRY.exec(text)?.groups?.name ?? "",
+      registers: number(USED, "registers"),
+      sharedBytes: SHARED.test(text) ? number(SHARED, "bytes") : 0,
+      spillBytes: number(SPILLS, "stores") + number(SPILLS, "loads"),
+    };
+  });
+}
+
+function print(card: string, uses: readonly EntryUse[]): void {
+  const rows = uses.map(({ name, registers, sharedBytes, spillBytes }) =>
+    `${name.padEnd(44)}${String(registers).padStart(5)}${String(sharedBytes).padStart(8)}` +
+    String(spillBytes).padStart(8)
+  );
+  const head = `${card.padEnd(44)} regs  shared  spills`;
+  Deno.stdout.writeSync(new TextEncoder().encode(`${[head, ...rows].join("\n")}\n`));
+}
+
+function hasPtxas(): boolean {
+  try {
+    return new Deno.Command("ptxas", { args: ["--version"], stdout: "null" }).outputSync().success;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+const missing = hasPtxas() ? "" : " (skipped: ptxas is not installed)";
+
+for (const card of CARDS) {
+  Deno.test({
+    name: `every entry assembles for ${card} without spilling registers${missing}`,
+    ignore: missing !== "",
+    fn() {
+      for (const family of ptxFamilies()) {
+        const text = Deno.readTextFileSync(new URL(`${family}.ptx`, DIST));
+        const limits = new Map(
+          Array.from(
+            text.matchAll(/\.entry (\w+)\([^)]*\)\n(?:\.maxntid (\d+))?/g),
+            ([, name, threads]) => [name, Number(threads ?? 256)],
+          ),
+        );
+        const uses = assemble(family, card);
+        print(card, uses);
+        assert.deepEqual(uses.map(({ name }) => name).sort(), [...limits.keys()].sort());
+        for (const { name, registers, spillBytes } of uses) {
+          assert.equal(spillBytes, 0, `${name} spills`);
+          const threads = limits.get(name) ?? 0;
+          assert.ok(registers * threads <= REGISTERS, `${name}: ${registers} x ${threads} threads`);
+        }
+      }
+    },
+  });
+}
+
+Deno.test("PTX asks for no newer driver than its instructions need", () => {
+  for (const family of ptxFamilies()) {
+    const text = Deno.readTextFileSync(new URL(`${family}.ptx`, DIST));
+    const [, major, minor] = /^\.version (\d+)\.(\d+)$/m.exec(text) ?? [];
+    assert.ok(Number(major) === 7 && Number(minor) <= 1, `${family}: PTX ${major}.${minor}`);
+    assert.match(text, /^\.target sm_80$/m);
+  }
+});
