@@ -76,13 +76,7 @@ export function plainAttention(cuda: CudaContext) {
       const heads = { rows: b * t, t, h, k, d, slots: s };
       attend(kernels[slots], out, null, [qkv, keys, values, positions], positions, heads, [i32(s)]);
     },
-    /** Σ dOut · out of each head of each row, (B, H, T) in scratch memory. */
-    delta(dOut: Tensor, out: Tensor, k: number): Tensor {
-      const [b, t, h, d] = out.shape, delta = cuda.scratch(b * h * t);
-      const args = [delta, dOut, out, i32(b * t), i32(t), i32(h), i32(k), i32(d)];
-      cuda.launch(gradients[deltaOf], [Math.ceil(b * t * h / WARPS[1]), 1, 1], WARPS, 0, args);
-      return delta;
-    },
+    delta: (dOut: Tensor, out: Tensor, k: number) => delta(cuda, gradients[deltaOf], dOut, out, k),
     backward(
       dQkv: Tensor,
       dOut: Tensor,
@@ -100,6 +94,20 @@ export function plainAttention(cuda: CudaContext) {
       cuda.launch(gradients[ofKeys], blocks(k), WARPS, sharedBytes, args);
     },
   };
+}
+
+/** Σ dOut · out of each head of each row, (B, H, T) in scratch memory. */
+function delta(
+  cuda: CudaContext,
+  kernel: CudaKernel,
+  dOut: Tensor,
+  out: Tensor,
+  k: number,
+): Tensor {
+  const [b, t, h, d] = out.shape, sums = cuda.scratch(b * h * t);
+  const args = [sums, dOut, out, i32(b * t), i32(t), i32(h), i32(k), i32(d)];
+  cuda.launch(kernel, [Math.ceil(b * t * h / WARPS[1]), 1, 1], WARPS, 0, args);
+  return sums;
 }
 
 /** `count` f32 of scratch memory from number `first` on. */
