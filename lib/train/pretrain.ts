@@ -1,6 +1,6 @@
 // The loop over steps: train, measure, validate, save, stop. It prints nothing; a command passes hooks.
 
-import { setImmediate } from "node:timers/promises";
+import { setTimeout } from "node:timers/promises";
 import { join } from "node:path";
 import type { Allocation, Backend } from "../core/backend.ts";
 import { TinyllamaError } from "../core/errors.ts";
@@ -124,8 +124,8 @@ class Run {
       const current: PendingStep = { step, result: this.#trainer.step(step, data.samples) };
       if (pending !== null) await this.#record(pending);
       pending = current;
-      // Signals arrive only between turns of the event loop, which a synchronous device never ends by itself.
-      await setImmediate();
+      // Signals are looked for only when the event loop has nothing to do, which a device that blocks never lets happen.
+      await setTimeout(0);
       if (backend.info.isAsynchronous && !this.#pausesAfter(step)) continue;
       await this.#record(pending);
       pending = null;

@@ -1,0 +1,27 @@
+// A signal to the process ends a run after the step in progress, however busy the device keeps the process.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+
+const PROGRAM = join(import.meta.dirname ?? ".", "signalled_run.ts");
+
+Deno.test({
+  name: "a signal ends a run after the step in progress",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const output = Deno.makeTempDirSync();
+      try {
+        const command = new Deno.Command(Deno.execPath(), {
+          args: ["run", "-A", "--no-check", PROGRAM, output],
+        });
+        const { code, stdout, stderr } = await command.output();
+        assert.equal(code, 0, new TextDecoder().decode(stderr));
+        const step = Number(new TextDecoder().decode(stdout));
+        assert.ok(step >= 2 && step <= 4, `it ended with step ${step}`);
+      } finally {
+        Deno.removeSync(output, { recursive: true });
+      }
+    }
+  },
+});
