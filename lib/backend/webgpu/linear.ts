@@ -5,7 +5,7 @@ import { byteLengthOf } from "../../core/dtype.ts";
 import type { Ops } from "../../core/ops.ts";
 import { elementCount, rowCount, rowWidth, type Tensor } from "../../core/tensor.ts";
 import type { GpuContext } from "./context.ts";
-import { MAX_FEW_ROWS, multiply, multiplyFew } from "./linear_kernels.ts";
+import { multiply } from "./linear_kernels.ts";
 import { rowRanges, rowsOf } from "./row_ranges.ts";
 
 /** Uses kernels/wgsl/linear.wgsl and matvec.wgsl; allocates nothing per call. */
@@ -34,13 +34,12 @@ function forward(
   outWidth: number,
 ): void {
   const i = rowWidth(weight), o = rowCount(weight), n = elementCount(x.shape) / i;
-  const run = n <= MAX_FEW_ROWS ? multiplyFew : multiply;
   const isInPlace = addend !== null && addend.buffer === out.buffer &&
     addend.byteOffset === out.byteOffset;
   for (const [first, end] of rowRanges(gpu, n, 4 * Math.max(i, outWidth))) {
     const part = (tensor: Tensor) => rowsOf(tensor, n, first, end);
     for (const [firstOut, endOut] of rowRanges(gpu, o, byteLengthOf(weight.dtype, i))) {
-      run(gpu, {
+      multiply(gpu, {
         out: part(out),
         right: rowsOf(weight, o, firstOut, endOut),
         left: part(x),

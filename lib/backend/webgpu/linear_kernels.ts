@@ -60,6 +60,8 @@ interface Profile {
   readonly tilings: readonly Tiling[];
   /** A tiling with fewer workgroups than this leaves parts of the adapter idle. */
   readonly minTiles: number;
+  /** Rows up to which matvec.wgsl is the faster kernel, at most its MAX_ROWS. */
+  readonly maxFewRows: number;
   /** Threads that share rows of a weight in matvec.wgsl, and threads of its workgroups. */
   readonly lanes: number;
   readonly group: number;
@@ -72,6 +74,7 @@ const HARDWARE: Profile = {
     { source: tile4, edge: 4, threadsDown: 8, threadsAcross: 8, depth: 4 },
   ],
   minTiles: 128,
+  maxFewRows: 8,
   lanes: 32,
   group: 128,
 };
@@ -87,15 +90,19 @@ const SOFTWARE: Profile = {
     { source: tile4, edge: 4, threadsDown: 1, threadsAcross: 8, depth: 0 },
   ],
   minTiles: 4,
+  maxFewRows: 4,
   lanes: 1,
   group: 8,
 };
 
-/** Rows up to which `multiplyFew` is the faster one. */
-export const MAX_FEW_ROWS = 8;
-
-/** Any product. */
+/** Enqueues one product. */
 export function multiply(gpu: GpuContext, product: Product): void {
+  const isWithWeight = product.isLeftAlongK && product.isRightAlongK;
+  if (isWithWeight && product.m <= profileOf(gpu).maxFewRows) multiplyFew(gpu, product);
+  else multiplyTiled(gpu, product);
+}
+
+function multiplyTiled(gpu: GpuContext, product: Product): void {
   const { m, n, k, isLeftAlongK, isRightAlongK } = product;
   const { tilings, minTiles } = profileOf(gpu);
   const operands = operandsOf(product), isAligned = isOutAligned(product);
@@ -131,8 +138,7 @@ export function multiply(gpu: GpuContext, product: Product): void {
   gpu.run(kernel, tensorsOf(product), integers, [], tileCount(product, tiling));
 }
 
-/** A product of at most {@linkcode MAX_FEW_ROWS} rows with a whole weight (n, k). */
-export function multiplyFew(gpu: GpuContext, product: Product): void {
+function multiplyFew(gpu: GpuContext, product: Product): void {
   const { m, n, k, outWidth, outColumn, right } = product;
   const { lanes, group } = profileOf(gpu);
   const operands = operandsOf(product);
