@@ -161,8 +161,9 @@ function compileFamily(
   const family = name.replace(".cu", "");
   const text =
     `#include "cuda_sim.h"\nnamespace family_${family} {\n#include "${kernels}/${name}"\n}\n`;
-  // Whole accesses, so that their alignment can be judged.
-  const flags = [...FLAGS, "-fsanitize=thread", "-fno-tree-sra"];
+  // g++ would take structures apart before their accesses, and so their alignment, can be judged.
+  const whole = compiler === "g++" ? ["-fno-tree-sra"] : [];
+  const flags = [...FLAGS, "-fsanitize=thread", ...whole];
   return compile(compiler, name, text, flags, scratch, (one) => translate(one, family));
 }
 
