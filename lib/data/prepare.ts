@@ -2,7 +2,7 @@
 // appears under its name when all of that is done.
 
 import { join } from "node:path";
-import { setImmediate } from "node:timers/promises";
+import { setTimeout } from "node:timers/promises";
 import { FormatError, UnsupportedError, UsageError } from "../core/errors.ts";
 import { packedDType, PackedWriter } from "../io/packed_tokens.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -174,12 +174,12 @@ function removeIfThere(folder: string): void {
   }
 }
 
-/** A function that lets signals in every now and then, as they arrive only between turns of the event loop. */
+/** A function that lets signals in every now and then, which are looked for only when the event loop has nothing to do. */
 function pauses(signal: AbortSignal | undefined): () => Promise<void> {
   let lastMs = performance.now();
   return async () => {
     if (performance.now() - lastMs < PAUSE_MS) return;
-    await setImmediate();
+    await setTimeout(0);
     signal?.throwIfAborted();
     lastMs = performance.now();
   };

@@ -1,7 +1,7 @@
 // Which sequence is in which slot of the engine: sequences that end make room for the next ones (continuous batching),
 // and on an asynchronous device the next step is enqueued before a token is waited for.
 
-import { setImmediate } from "node:timers/promises";
+import { setTimeout } from "node:timers/promises";
 import type { DrawnTokens, Engine } from "./engine.ts";
 
 /** A prompt to continue. */
@@ -26,6 +26,10 @@ export interface Token<S extends Sequence> {
   readonly end: "sequence" | "length" | "context" | null;
 }
 
+// What aborts is looked for only when the event loop has nothing to do, which a device that blocks never lets happen. A
+// pause takes 2 ms.
+const PAUSE_MS = 100;
+
 export interface DecodeOptions {
   /** A whole number from 0 to 2^53 − 1. */
   readonly seed: number;
@@ -48,6 +52,7 @@ export async function* decode<S extends Sequence>(
   const batch = new Batch(engine, sequences[Symbol.iterator](), options.seed);
   const depth = engine.backend.info.isAsynchronous ? 2 : 1;
   const inFlight: Pending<S>[] = [];
+  let pausedMs = performance.now();
   try {
     for (;;) {
       while (inFlight.length < depth && !signal?.aborted) {
@@ -61,8 +66,10 @@ export async function* decode<S extends Sequence>(
       for (const entry of oldest.entries) {
         if (!entry.isEnded) yield batch.deliver(entry, drawn);
       }
-      // An abort arrives only between turns of the event loop, which a synchronous device never ends by itself.
-      if (signal !== undefined) await setImmediate();
+      if (signal !== undefined && performance.now() - pausedMs >= PAUSE_MS) {
+        await setTimeout(0);
+        pausedMs = performance.now();
+      }
     }
   } finally {
     await Promise.all(inFlight.map((pending) => pending.drawn));
