@@ -13,6 +13,8 @@ import { rowRanges, rowsOf } from "./row_ranges.ts";
 
 /** Threads of the kernels that give each thread one element or row. */
 const GROUP = 64;
+/** Threads of a tile. */
+const THREADS = 64;
 /** Splitting the keys pays up to this many workgroups, in pieces of so many keys. */
 const MAX_UNSPLIT_GROUPS = 64;
 const SPLIT_KEYS = 128;
@@ -81,7 +83,7 @@ function forward(
   shape: Shape,
 ): void {
   const { queries, group, keyHeads, width, slots } = shape;
-  const rows = queries * group, tile = wideTile(width, rows);
+  const rows = queries * group, tile = wideTile(gpu, width, rows);
   const tiles = Math.ceil(rows / (4 * tile.rowBlocks)), groups = tiles * keyHeads * batches;
   const isSplit = positions !== null && groups < MAX_UNSPLIT_GROUPS && slots > SPLIT_KEYS &&
     !gpu.gpu.adapter.isSoftware;
@@ -145,9 +147,9 @@ function backward(
       [1 / Math.sqrt(width)],
       tiles * keyHeads * batches,
     );
-  const wide = wideTile(width, queries * group);
+  const wide = wideTile(gpu, width, queries * group);
   run("backward_queries", wide, Math.ceil(queries * group / (4 * wide.rowBlocks)));
-  const own = wideTile(width, queries);
+  const own = wideTile(gpu, width, queries);
   const tall = { rowBlocks: own.keyBlocks, keyBlocks: own.rowBlocks };
   run("backward_keys", tall, Math.ceil(queries / (4 * tall.keyBlocks)));
 }
@@ -222,12 +224,16 @@ function sizesOf(shape: Shape): number[] {
   ];
 }
 
-/** A tile whose threads have two blocks of the head each, and no more rows than there are. */
-function wideTile(width: number, rows: number): Tile {
+/**
+ * A tile whose threads have two blocks of the head each, and no more rows than there are; with few of them, graphics
+ * hardware is filled by more keys at once.
+ */
+function wideTile(gpu: GpuContext, width: number, rows: number): Tile {
   let keyBlocks = 4;
   while (8 * keyBlocks < width) keyBlocks *= 2;
-  let rowBlocks = Math.max(1, 64 / keyBlocks);
+  let rowBlocks = Math.max(1, THREADS / keyBlocks);
   while (rowBlocks > 1 && 2 * rowBlocks >= rows) rowBlocks /= 2;
+  if (!gpu.gpu.adapter.isSoftware) keyBlocks = Math.max(keyBlocks, THREADS / rowBlocks);
   return { rowBlocks, keyBlocks };
 }
 
