@@ -1,5 +1,6 @@
-// Weight matrix times a few rows: four weight rows at a time stream past the activations, which stay in the L1 cache.
-// Each output is one dot product in a fixed order, whatever the number of threads or of rows.
+// Weight matrix times a few rows: the weights stream past the activations, which stay in the L1 cache, one row after the
+// other, which is what memory and its prefetchers like best. Each output is one dot product in a fixed order, whatever
+// the number of threads or of rows.
 
 #include "matvec.h"
 
@@ -7,7 +8,13 @@
 
 enum {
   ROW_GRAIN = 16, // weight rows of the smallest range
-  MAX_COLUMNS = 4, // rows of activations multiplied at once
+  ROWS_AHEAD = 1,
+  PARTS = 4,      // partial sums of a dot product, so that additions need not wait for each other
+#if defined(__AVX512F__) || defined(__aarch64__)
+  MAX_COLUMNS = 4, // rows of activations multiplied at once: their partial sums fit the registers
+#else
+  MAX_COLUMNS = 2,
+#endif
 };
 
 typedef struct {
@@ -23,7 +30,7 @@ typedef struct {
 #endif
 
 static int uses_integers(const matvec_problem *p) { return p->bf16 && (p->dtype == TL_Q8_0 || p->dtype == TL_Q4_0); }
-static int uses_pairs(const matvec_problem *p) { return HAS_PAIRS && p->bf16 && p->dtype == TL_BF16; }
+static int uses_pairs(const matvec_problem *p) { return HAS_PAIRS && p->bf16 && !uses_integers(p); }
 
 static void store_output(const matvec_problem *p, ptrdiff_t x_row, ptrdiff_t o, float sum) {
   ptrdiff_t at = x_row * p->out_stride + o;
@@ -38,33 +45,48 @@ static inline __attribute__((always_inline)) vf load_weights(const char *row, pt
   return round && dtype != TL_BF16 ? (vf)vu_round_bf16(w) : w;
 }
 
-// `rows` weight rows from `o` on times `columns` rows of activations from `first` on.
-static inline __attribute__((always_inline)) void float_dots(const matvec_state *s, ptrdiff_t o, int rows, ptrdiff_t first, int columns, int dtype, int round) {
+// The partial sums of one dot product, in a fixed order.
+static inline __attribute__((always_inline)) float sum_parts(vf acc[PARTS][MAX_COLUMNS], int column) {
+  return vf_sum((acc[0][column] + acc[1][column]) + (acc[2][column] + acc[3][column]));
+}
+
+// With several columns the hardware's prefetcher falls behind, with one it is better left alone. Rows further on are
+// fetched while the first columns are multiplied.
+static inline __attribute__((always_inline)) void fetch_row(const matvec_state *s, const char *at, ptrdiff_t first, int columns) {
+  if (columns > 1 && first == 0) __builtin_prefetch(at + ROWS_AHEAD * s->row_bytes);
+}
+
+// Weight row `o` times `columns` rows of activations from `first` on.
+static inline __attribute__((always_inline)) void float_dots(const matvec_state *s, ptrdiff_t o, ptrdiff_t first, int columns, int dtype, int round) {
   const matvec_problem *p = s->problem;
   const char *weight = (const char *)p->weight + (size_t)o * s->row_bytes;
   const float *x = (const float *)s->x + first * p->i;
-  vf acc[DOT_ROWS][MAX_COLUMNS];
-  for (int r = 0; r < rows; r++)
-    for (int c = 0; c < columns; c++) acc[r][c] = vf_set(0);
+  vf acc[PARTS][MAX_COLUMNS];
+  for (int part = 0; part < PARTS; part++)
+    for (int c = 0; c < columns; c++) acc[part][c] = (vf){0};
   ptrdiff_t j = 0;
-  for (; j + VL <= p->i; j += VL) {
-    for (int r = 0; r < rows; r++) {
-      const char *row = weight + (size_t)r * s->row_bytes;
-      vf w = load_weights(row, j, dtype, round);
-      for (int c = 0; c < columns; c++) acc[r][c] = vf_fma(w, vf_load(x + c * p->i + j), acc[r][c]);
+  for (; j + PARTS * VL <= p->i; j += PARTS * VL) {
+#pragma GCC unroll 4
+    for (int part = 0; part < PARTS; part++) {
+      fetch_row(s, weight + (j + part * VL) * (dtype == TL_F32 ? 4 : 2), first, columns);
+      vf w = load_weights(weight, j + part * VL, dtype, round);
+#pragma GCC unroll 4
+      for (int c = 0; c < columns; c++) acc[part][c] = vf_fma(w, vf_load(x + c * p->i + j + part * VL), acc[part][c]);
     }
   }
-  for (int r = 0; r < rows; r++) {
-    for (int c = 0; c < columns; c++) {
-      float sum = vf_sum(acc[r][c]);
-      for (ptrdiff_t k = j; k < p->i; k++) {
-        float w;
-        decode_elements(&w, weight + (size_t)r * s->row_bytes, dtype, (size_t)k, 1);
-        if (round) w = ((vf)vu_round_bf16((vf){w}))[0];
-        sum += w * x[c * p->i + k];
-      }
-      store_output(p, first + c, o + r, sum);
+  for (; j + VL <= p->i; j += VL) {
+    vf w = load_weights(weight, j, dtype, round);
+    for (int c = 0; c < columns; c++) acc[0][c] = vf_fma(w, vf_load(x + c * p->i + j), acc[0][c]);
+  }
+  for (int c = 0; c < columns; c++) {
+    float sum = sum_parts(acc, c);
+    for (ptrdiff_t k = j; k < p->i; k++) {
+      float w;
+      decode_elements(&w, weight, dtype, (size_t)k, 1);
+      if (round) w = ((vf)vu_round_bf16((vf){w}))[0];
+      sum += w * x[c * p->i + k];
     }
+    store_output(p, first + c, o, sum);
   }
 }
 
@@ -87,68 +109,85 @@ static void quantized_float_dots(const matvec_state *s, ptrdiff_t o, int rows) {
 }
 
 #if HAS_PAIRS
-// Weights and activations in bf16, multiplied in pairs.
-static inline __attribute__((always_inline)) void pair_dots(const matvec_state *s, ptrdiff_t o, int rows, ptrdiff_t first, int columns) {
+// Two vectors of weights as bf16, those beyond `count` zero.
+static inline __attribute__((always_inline)) __m512bh load_pairs(const char *row, ptrdiff_t j, ptrdiff_t count, int dtype) {
+  __mmask32 inside = count >= 2 * VL ? 0xffffffff : (1u << count) - 1;
+  if (dtype == TL_F32) {
+    const float *w = (const float *)row + j;
+    return _mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps((__mmask16)(inside >> VL), w + VL), _mm512_maskz_loadu_ps((__mmask16)inside, w));
+  }
+  __m512i w = _mm512_maskz_loadu_epi16(inside, (const uint16_t *)row + j);
+  if (dtype == TL_BF16) return (__m512bh)w;
+  return _mm512_cvtne2ps_pbh(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(w, 1)), _mm512_cvtph_ps(_mm512_castsi512_si256(w)));
+}
+
+// Weights and activations rounded to bf16, multiplied in pairs.
+static inline __attribute__((always_inline)) void pair_dots(const matvec_state *s, ptrdiff_t o, ptrdiff_t first, int columns, int dtype) {
+  enum { PAIRS = 2 * VL };
   const matvec_problem *p = s->problem;
-  const uint16_t *weight = (const uint16_t *)p->weight + o * p->i;
-  const uint16_t *x = (const uint16_t *)s->x + first * p->i;
-  __m512 acc[DOT_ROWS][MAX_COLUMNS];
-  for (int r = 0; r < rows; r++)
-    for (int c = 0; c < columns; c++) acc[r][c] = _mm512_setzero_ps();
-  for (ptrdiff_t j = 0; j < p->i; j += 2 * VL) {
-    __mmask32 inside = p->i - j >= 2 * VL ? 0xffffffff : (1u << (p->i - j)) - 1;
-    for (int r = 0; r < rows; r++) {
-      __builtin_prefetch(weight + (r + DOT_ROWS) * (ptrdiff_t)p->i + j);
-      __m512bh w = (__m512bh)_mm512_maskz_loadu_epi16(inside, weight + r * (ptrdiff_t)p->i + j);
+  const char *weight = (const char *)p->weight + (size_t)o * s->row_bytes;
+  const char *x = (const char *)((const uint16_t *)s->x + first * p->i);
+  vf acc[PARTS][MAX_COLUMNS];
+  for (int part = 0; part < PARTS; part++)
+    for (int c = 0; c < columns; c++) acc[part][c] = (vf){0};
+  ptrdiff_t j = 0;
+  for (; j + PARTS * PAIRS <= p->i; j += PARTS * PAIRS) {
+#pragma GCC unroll 4
+    for (int part = 0; part < PARTS; part++) {
+      fetch_row(s, weight + (j + part * PAIRS) * (dtype == TL_F32 ? 4 : 2), first, columns);
+      if (dtype == TL_F32) fetch_row(s, weight + (j + part * PAIRS + VL) * 4, first, columns);
+      __m512bh w = load_pairs(weight, j + part * PAIRS, PAIRS, dtype);
+#pragma GCC unroll 4
       for (int c = 0; c < columns; c++)
-        acc[r][c] = _mm512_dpbf16_ps(acc[r][c], w, (__m512bh)_mm512_maskz_loadu_epi16(inside, x + c * (ptrdiff_t)p->i + j));
+        acc[part][c] = (vf)_mm512_dpbf16_ps((__m512)acc[part][c], w, load_pairs(x, c * (ptrdiff_t)p->i + j + part * PAIRS, PAIRS, TL_BF16));
     }
   }
-  for (int r = 0; r < rows; r++)
-    for (int c = 0; c < columns; c++) store_output(p, first + c, o + r, vf_sum((vf)acc[r][c]));
+  for (; j < p->i; j += PAIRS) {
+    __m512bh w = load_pairs(weight, j, p->i - j, dtype);
+    for (int c = 0; c < columns; c++)
+      acc[0][c] = (vf)_mm512_dpbf16_ps((__m512)acc[0][c], w, load_pairs(x, c * (ptrdiff_t)p->i + j, p->i - j, TL_BF16));
+  }
+  for (int c = 0; c < columns; c++) store_output(p, first + c, o, sum_parts(acc, c));
 }
+
+#define F32_PAIR_DOTS(columns) pair_dots(s, o, first, columns, TL_F32)
+#define BF16_PAIR_DOTS(columns) pair_dots(s, o, first, columns, TL_BF16)
+#define F16_PAIR_DOTS(columns) pair_dots(s, o, first, columns, TL_F16)
+#else
+#define F32_PAIR_DOTS(columns) float_dots(s, o, first, columns, TL_F32, 1)
+#define BF16_PAIR_DOTS(columns) float_dots(s, o, first, columns, TL_BF16, 0)
+#define F16_PAIR_DOTS(columns) float_dots(s, o, first, columns, TL_F16, 1)
 #endif
 
-// Unrolls the number of weight rows and of activation rows, both of which the compiler must know.
-#define WITH_COLUMNS(rows, call)                                  \
-  for (ptrdiff_t first = 0; first < p->n; first += MAX_COLUMNS) { \
-    switch (p->n - first) {                                       \
-      case 1: call(rows, 1); break;                               \
-      case 2: call(rows, 2); break;                               \
-      case 3: call(rows, 3); break;                               \
-      default: call(rows, 4); break;                              \
-    }                                                             \
+// The number of activation rows is one the compiler must know. A weight row is still in the L1 cache for the next ones.
+#define FOR_ROWS(call)                                              \
+  for (; o < end; o++) {                                            \
+    for (ptrdiff_t first = 0; first < p->n; first += MAX_COLUMNS) { \
+      switch (p->n - first) {                                       \
+        case 1: call(1); break;                                     \
+        case 2: call(2); break;                                     \
+        case 3: call((MAX_COLUMNS < 3 ? MAX_COLUMNS : 3)); break;   \
+        default: call(MAX_COLUMNS); break;                          \
+      }                                                             \
+    }                                                               \
   }
-#define FOR_ROWS(call)                                                           \
-  for (; o + DOT_ROWS <= end; o += DOT_ROWS) { WITH_COLUMNS(DOT_ROWS, call) }    \
-  for (; o < end; o++) { WITH_COLUMNS(1, call) }
 
-#define F32_DOTS(rows, columns) float_dots(s, o, rows, first, columns, TL_F32, 0)
-#define F32_ROUNDED_DOTS(rows, columns) float_dots(s, o, rows, first, columns, TL_F32, 1)
-#define BF16_DOTS(rows, columns) float_dots(s, o, rows, first, columns, TL_BF16, 0)
-#define F16_DOTS(rows, columns) float_dots(s, o, rows, first, columns, TL_F16, 0)
-#define F16_ROUNDED_DOTS(rows, columns) float_dots(s, o, rows, first, columns, TL_F16, 1)
-#define PAIR_DOTS(rows, columns) pair_dots(s, o, rows, first, columns)
+#define F32_DOTS(columns) float_dots(s, o, first, columns, TL_F32, 0)
+#define BF16_DOTS(columns) float_dots(s, o, first, columns, TL_BF16, 0)
+#define F16_DOTS(columns) float_dots(s, o, first, columns, TL_F16, 0)
 
-static void f32_task(const matvec_state *s, ptrdiff_t o, ptrdiff_t end) {
+static void float_task(const matvec_state *s, ptrdiff_t o, ptrdiff_t end) {
   const matvec_problem *p = s->problem;
-  if (p->bf16) { FOR_ROWS(F32_ROUNDED_DOTS) } else { FOR_ROWS(F32_DOTS) }
-}
-
-static void f16_task(const matvec_state *s, ptrdiff_t o, ptrdiff_t end) {
-  const matvec_problem *p = s->problem;
-  if (p->bf16) { FOR_ROWS(F16_ROUNDED_DOTS) } else { FOR_ROWS(F16_DOTS) }
-}
-
-static void bf16_task(const matvec_state *s, ptrdiff_t o, ptrdiff_t end) {
-  const matvec_problem *p = s->problem;
-#if HAS_PAIRS
-  if (uses_pairs(p)) {
-    FOR_ROWS(PAIR_DOTS)
-    return;
+  switch (p->dtype) {
+    case TL_F32:
+      if (p->bf16) { FOR_ROWS(F32_PAIR_DOTS) } else { FOR_ROWS(F32_DOTS) }
+      return;
+    case TL_BF16:
+      if (p->bf16) { FOR_ROWS(BF16_PAIR_DOTS) } else { FOR_ROWS(BF16_DOTS) }
+      return;
+    default:
+      if (p->bf16) { FOR_ROWS(F16_PAIR_DOTS) } else { FOR_ROWS(F16_DOTS) }
   }
-#endif
-  FOR_ROWS(BF16_DOTS)
 }
 
 static inline __attribute__((always_inline)) void integer_task(const matvec_state *s, ptrdiff_t begin, ptrdiff_t end, int quant4) {
@@ -172,18 +211,14 @@ static void matvec_task(tl_context *ctx, const void *args, ptrdiff_t begin, ptrd
   (void)ctx, (void)worker;
   const matvec_state *s = args;
   const matvec_problem *p = s->problem;
-  switch (p->dtype) {
-    case TL_F32: f32_task(s, begin, end); return;
-    case TL_BF16: bf16_task(s, begin, end); return;
-    case TL_F16: f16_task(s, begin, end); return;
-    default:
-      if (uses_integers(p)) {
-        if (p->dtype == TL_Q4_0) integer_task(s, begin, end, 1);
-        else integer_task(s, begin, end, 0);
-        return;
-      }
-      for (ptrdiff_t o = begin; o < end; o += DOT_ROWS)
-        quantized_float_dots(s, o, end - o < DOT_ROWS ? (int)(end - o) : DOT_ROWS);
+  if (uses_integers(p)) {
+    if (p->dtype == TL_Q4_0) integer_task(s, begin, end, 1);
+    else integer_task(s, begin, end, 0);
+  } else if (p->dtype == TL_Q8_0 || p->dtype == TL_Q4_0) {
+    for (ptrdiff_t o = begin; o < end; o += DOT_ROWS)
+      quantized_float_dots(s, o, end - o < DOT_ROWS ? (int)(end - o) : DOT_ROWS);
+  } else {
+    float_task(s, begin, end);
   }
 }
 
