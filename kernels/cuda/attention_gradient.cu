@@ -5,6 +5,7 @@
 #include "device.cuh"
 
 constexpr int THREADS = 128;
+constexpr int MIN_BLOCKS = 4; // on a multiprocessor; leaves enough registers
 
 struct Shape {
   int t, h, k, d;
@@ -42,8 +43,21 @@ extern "C" __global__ void attention_delta_f32(float *delta, const float *dout, 
   attention_delta(delta, dout, out, n, {t, h, k, d});
 }
 
-// Four rows of D f32 for each warp, of which the first two hold what the warp's row is and the others its gradients.
-DEVICE float *warp_rows(int d) { return (float *)dynamic_shared() + (size_t)threadIdx.y * 4 * d; }
+// A warp's part of shared memory: four rows of D f32, of which the first two hold what the warp's row is and the others
+// its gradients, and what each lane's row contributes. Contributions of 32 rows are added up before they join the gradient,
+// which keeps long sums exact.
+struct WarpMemory {
+  float *mine, *other, *first_sum, *second_sum, *weights, *dscores;
+
+  DEVICE explicit WarpMemory(int d) {
+    mine = (float *)dynamic_shared() + (size_t)threadIdx.y * (4 * d + 2 * WARP);
+    other = mine + d;
+    first_sum = other + d;
+    second_sum = first_sum + d;
+    weights = second_sum + d;
+    dscores = weights + WARP;
+  }
+};
 
 // dQ of one head of a row, a warp each.
 template <typename T>
@@ -51,7 +65,8 @@ DEVICE void gradient_of_query(T *dqkv, const T *dout, const T *qkv, const float 
   size_t index = (size_t)block_row(), row = index / s.h;
   if (row >= (size_t)n) return;
   int head = (int)(index % s.h), kv = head * s.k / s.h, lane = threadIdx.x, t = (int)(row % s.t), d = s.d;
-  float *query = warp_rows(d), *gradient = query + d, *sums = gradient + d, root = 1 / sqrtf((float)d);
+  WarpMemory memory(d);
+  float *query = memory.mine, *gradient = memory.other, *sums = memory.first_sum, root = 1 / sqrtf((float)d);
   for (int j = lane; j < d; j += WARP) {
     query[j] = to_float(qkv[s.in_qkv(row, head) + j]) * root;
     gradient[j] = to_float(dout[s.in_out(row, head) + j]);
@@ -63,19 +78,23 @@ DEVICE void gradient_of_query(T *dqkv, const T *dout, const T *qkv, const float 
     const T *key = qkv + s.in_qkv(row - t + slot, s.h + kv), *value = key + (size_t)s.k * d;
     float weight = expf(dot(query, key, d) - lse[s.in_lse(row, head)]);
     float dscore = weight * (dot(gradient, value, d) - delta[s.in_lse(row, head)]);
-    for (int i = 0; i < count; i++) {
-      float share = __shfl_sync(ALL_LANES, dscore, i) * root;
-      const T *one = qkv + s.in_qkv(row - t + first + i, s.h + kv);
-      for (int j = lane; j < d; j += WARP) sums[j] += share * to_float(one[j]);
+    memory.dscores[lane] = dscore * root;
+    __syncwarp();
+    const T *keys = qkv + s.in_qkv(row - t + first, s.h + kv);
+    for (int j = lane; j < d; j += WARP) {
+      float sum = 0;
+      for (int i = 0; i < count; i++) sum += memory.dscores[i] * to_float(keys[i * s.stride() + j]);
+      sums[j] += sum;
     }
+    __syncwarp();
   }
   for (int j = lane; j < d; j += WARP) dqkv[s.in_qkv(row, head) + j] = from_float<T>(sums[j]);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_queries_bf16(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) attention_gradient_queries_bf16(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
   gradient_of_query(dqkv, dout, qkv, lse, delta, n, {t, h, k, d});
 }
-extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_queries_f32(float *dqkv, const float *dout, const float *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) attention_gradient_queries_f32(float *dqkv, const float *dout, const float *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
   gradient_of_query(dqkv, dout, qkv, lse, delta, n, {t, h, k, d});
 }
 
@@ -85,7 +104,8 @@ DEVICE void gradient_of_key(T *dqkv, const T *dout, const T *qkv, const float *l
   size_t index = (size_t)block_row(), row = index / s.k;
   if (row >= (size_t)n) return;
   int kv = (int)(index % s.k), group = s.h / s.k, lane = threadIdx.x, slot = (int)(row % s.t), d = s.d;
-  float *key = warp_rows(d), *value = key + d, *dkey = value + d, *dvalue = dkey + d, root = 1 / sqrtf((float)d);
+  WarpMemory memory(d);
+  float *key = memory.mine, *value = memory.other, *dkey = memory.first_sum, *dvalue = memory.second_sum, root = 1 / sqrtf((float)d);
   size_t at = s.in_qkv(row, s.h + kv), value_at = at + (size_t)s.k * d;
   for (int j = lane; j < d; j += WARP) {
     key[j] = to_float(qkv[at + j]) * root;
@@ -99,14 +119,20 @@ DEVICE void gradient_of_key(T *dqkv, const T *dout, const T *qkv, const float *l
       size_t other = row - slot + t;
       float weight = expf(dot(key, qkv + s.in_qkv(other, head), d) - lse[s.in_lse(other, head)]);
       float dscore = weight * (dot(value, dout + s.in_out(other, head), d) - delta[s.in_lse(other, head)]);
-      for (int i = 0; i < count; i++) {
-        float share = __shfl_sync(ALL_LANES, weight, i), dshare = __shfl_sync(ALL_LANES, dscore, i) * root;
-        const T *query = qkv + s.in_qkv(row - slot + first + i, head), *gradient = dout + s.in_out(row - slot + first + i, head);
-        for (int j = lane; j < d; j += WARP) {
-          dkey[j] += dshare * to_float(query[j]);
-          dvalue[j] += share * to_float(gradient[j]);
+      memory.weights[lane] = weight;
+      memory.dscores[lane] = dscore * root;
+      __syncwarp();
+      const T *queries = qkv + s.in_qkv(row - slot + first, head), *gradients = dout + s.in_out(row - slot + first, head);
+      for (int j = lane; j < d; j += WARP) {
+        float of_key = 0, of_value = 0;
+        for (int i = 0; i < count; i++) {
+          of_key += memory.dscores[i] * to_float(queries[i * s.stride() + j]);
+          of_value += memory.weights[i] * to_float(gradients[(size_t)i * s.h * d + j]);
         }
+        dkey[j] += of_key;
+        dvalue[j] += of_value;
       }
+      __syncwarp();
     }
   }
   for (int j = lane; j < d; j += WARP) {
@@ -115,9 +141,9 @@ DEVICE void gradient_of_key(T *dqkv, const T *dout, const T *qkv, const float *l
   }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_keys_bf16(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) attention_gradient_keys_bf16(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
   gradient_of_key(dqkv, dout, qkv, lse, delta, n, {t, h, k, d});
 }
-extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_keys_f32(float *dqkv, const float *dout, const float *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) attention_gradient_keys_f32(float *dqkv, const float *dout, const float *qkv, const float *lse, const float *delta, int n, int t, int h, int k, int d) {
   gradient_of_key(dqkv, dout, qkv, lse, delta, n, {t, h, k, d});
 }

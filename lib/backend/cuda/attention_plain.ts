@@ -14,8 +14,9 @@ const WARPS: Extent = [32, 4, 1];
 const F32_BYTES = 4;
 /** Partial outputs in scratch memory; more rows than fit are done in waves. */
 const MAX_PARTIALS = 1 << 23;
-/** Rows of D f32 in shared memory for each warp of the gradient. */
+/** What a warp of the gradient has in shared memory: rows of D f32, and two numbers a lane. */
 const GRADIENT_ROWS = 4;
+const GRADIENT_LANES = 2 * WARPS[0];
 
 /** Query heads, key/value heads, width, and keys a query may have. */
 interface Heads {
@@ -88,7 +89,7 @@ export function plainAttention(cuda: CudaContext) {
       const [b, t, heads, d] = qkv.shape, k = (heads - h) / 2, rows = b * t;
       const sizes = [i32(rows), i32(t), i32(h), i32(k), i32(d)];
       const args = [dQkv, dOut, qkv, lse, delta, ...sizes];
-      const sharedBytes = WARPS[1] * GRADIENT_ROWS * d * F32_BYTES;
+      const sharedBytes = WARPS[1] * (GRADIENT_ROWS * d + GRADIENT_LANES) * F32_BYTES;
       const blocks = (count: number): Extent => [Math.ceil(rows * count / WARPS[1]), 1, 1];
       cuda.launch(gradients[ofQueries], blocks(h), WARPS, sharedBytes, args);
       cuda.launch(gradients[ofKeys], blocks(k), WARPS, sharedBytes, args);
