@@ -85,8 +85,8 @@ static inline __attribute__((always_inline)) void store_transposed(float *dst, v
   for (int l = 0; l < VL; l++) {
     if (k + l >= words) break;
     float *to = dst + (k + l) * width + lane;
-    // A whole vector may spill into the next depth, which is written later, but not out of the panel.
-    if (lanes == VL || k + l + 1 < words) vf_store(to, block[l]);
+    // A whole vector may spill into the next depth, where that is written later, but not out of the panel.
+    if (lanes == VL || (lane == 0 && k + l + 1 < words)) vf_store(to, block[l]);
     else __builtin_memcpy(to, &block[l], (size_t)lanes * 4);
   }
 }

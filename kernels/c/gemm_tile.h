@@ -12,6 +12,8 @@ enum { TILE_M = 12, TILE_VECTORS = 2 };
 enum { TILE_M = 6, TILE_VECTORS = 2 };
 #elif defined(__aarch64__)
 enum { TILE_M = 8, TILE_VECTORS = 2 };
+#elif defined(__wasm__)
+enum { TILE_M = 5, TILE_VECTORS = 2 }; // on x86, engines keep one of the sixteen registers for themselves
 #else
 enum { TILE_M = 4, TILE_VECTORS = 2 };
 #endif

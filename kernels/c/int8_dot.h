@@ -1,6 +1,6 @@
-// Dot products of quantized weight rows with one row of activations quantized to 8 bits per block of 32. Four rows at a
-// time, so that the activations are loaded once; one implementation per instruction set. Used by matvec.c
-// and, where there is VNNI, by gemm_int8.h.
+// Dot products of a quantized weight row with a few rows of activations quantized to 8 bits per block of 32: the weights
+// are unpacked once for all of them. One implementation per instruction set. Used by matvec.c and, where there is VNNI,
+// by gemm_int8.h.
 
 #ifndef TINYLLAMA_INT8_DOT_H
 #define TINYLLAMA_INT8_DOT_H
@@ -18,28 +18,36 @@ enum { Q8_OFFSET = 128 };
 #else
 enum { Q8_OFFSET = 0 };
 #endif
-enum { DOT_ROWS = 4, SCALE_GROUP = 16 };
+enum { DOT_COLUMNS = 4, SCALE_GROUP = 16 };
 
 // One quantized row of activations. Each array is padded with zeros to whole groups of SCALE_GROUP blocks.
 typedef struct {
-  int8_t *q;           // QUANT_BLOCK per block
-  float *scale;        // one per block
-  int32_t *correction; // DOT_LANES per block: minus the weights' offset times the sum of q, in the first lane
+  int8_t *q;         // QUANT_BLOCK per block, in halves placed by half_place
+  float *scale;      // one per block
+  float *correction; // one per block: minus the weights' offset times the sum of q
 } quantized_row;
 
 static inline ptrdiff_t padded_blocks(ptrdiff_t blocks) { return (blocks + SCALE_GROUP - 1) / SCALE_GROUP * SCALE_GROUP; }
 
 // Bytes of one quantized_row's arrays.
-static inline size_t quantized_row_bytes(ptrdiff_t blocks) {
-  return (size_t)padded_blocks(blocks) * (QUANT_BLOCK + sizeof(float) + DOT_LANES * sizeof(int32_t));
-}
+static inline size_t quantized_row_bytes(ptrdiff_t blocks) { return (size_t)padded_blocks(blocks) * (QUANT_BLOCK + 2 * sizeof(float)); }
 
 static inline quantized_row quantized_row_at(void *memory, ptrdiff_t blocks) {
   ptrdiff_t padded = padded_blocks(blocks);
   quantized_row row = {memory, 0, 0};
   row.scale = (float *)(row.q + padded * QUANT_BLOCK);
-  row.correction = (int32_t *)(row.scale + padded);
+  row.correction = row.scale + padded;
   return row;
+}
+
+// Where half `half` of block b lies. VNNI takes the low nibbles of four blocks at once, then the high ones.
+static inline ptrdiff_t half_place(ptrdiff_t b, int half, int quant4) {
+#if defined(__AVX512VNNI__)
+  if (quant4) return b / 4 * 4 * QUANT_BLOCK + half * 64 + b % 4 * 16;
+#else
+  (void)quant4;
+#endif
+  return b * QUANT_BLOCK + half * 16;
 }
 
 // Rounds one block of activations to 8 bits. Returns the sum of q.
@@ -70,10 +78,14 @@ static inline int32_t quantize_block(int8_t *q, float *scale, const float *x) {
   return total;
 }
 
-static inline void quantize_row(quantized_row row, const float *x, ptrdiff_t blocks, int offset) {
+static inline void quantize_row(quantized_row row, const float *x, ptrdiff_t blocks, int quant4) {
   __builtin_memset(row.q, 0, quantized_row_bytes(blocks));
-  for (ptrdiff_t b = 0; b < blocks; b++)
-    row.correction[b * DOT_LANES] = -offset * quantize_block(row.q + b * QUANT_BLOCK, row.scale + b, x + b * QUANT_BLOCK);
+  for (ptrdiff_t b = 0; b < blocks; b++) {
+    int8_t q[QUANT_BLOCK];
+    int32_t sum = quantize_block(q, row.scale + b, x + b * QUANT_BLOCK);
+    row.correction[b] = (float)(-(quant4 ? 8 : Q8_OFFSET) * sum);
+    for (int half = 0; half < 2; half++) __builtin_memcpy(row.q + half_place(b, half, quant4), q + half * 16, 16);
+  }
 }
 
 #if defined(__AVX512VNNI__)
@@ -94,56 +106,83 @@ static inline __m512i load_pair(const char *first, int quant4, int has_second) {
   return _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi8((char)Q8_OFFSET));
 }
 
-// Scales of SCALE_GROUP blocks, those from `count` on zero.
-static inline __m512 load_scales(const char *first, size_t block_bytes, ptrdiff_t count) {
-#define SCALE(j) (count > (j) ? *(const short *)(first + (j) * block_bytes) : 0)
-  return _mm512_cvtph_ps(_mm256_setr_epi16(SCALE(0), SCALE(1), SCALE(2), SCALE(3), SCALE(4), SCALE(5), SCALE(6), SCALE(7),
-    SCALE(8), SCALE(9), SCALE(10), SCALE(11), SCALE(12), SCALE(13), SCALE(14), SCALE(15)));
-#undef SCALE
+// Scales of SCALE_GROUP blocks, picked out of whole vectors.
+static inline __m512 load_group_scales(const char *first, int quant4) {
+  __m128i part[4];
+  if (quant4) {
+    const __m512i places = _mm512_castsi128_si512(_mm_setr_epi16(0, 9, 18, 27, 36, 45, 54, 63));
+    for (int j = 0; j < 2; j++) {
+      const char *at = first + (size_t)j * 8 * sizeof(block_q4_0);
+      part[j] = _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(at), places, _mm512_loadu_si512(at + 64)));
+    }
+    return _mm512_cvtph_ps(_mm256_set_m128i(part[1], part[0]));
+  }
+  const __m512i places = _mm512_castsi128_si512(_mm_setr_epi16(0, 17, 34, 51, 0, 0, 0, 0));
+  for (int j = 0; j < 4; j++) {
+    const char *at = first + (size_t)j * 4 * sizeof(block_q8_0);
+    part[j] = _mm512_castsi512_si128(_mm512_permutex2var_epi16(_mm512_loadu_si512(at), places, _mm512_loadu_si512(at + 64)));
+  }
+  return _mm512_cvtph_ps(_mm256_set_m128i(_mm_unpacklo_epi64(part[2], part[3]), _mm_unpacklo_epi64(part[0], part[1])));
 }
 
-// acc[r] += the products of up to SCALE_GROUP blocks of each weight row, `count` of them, with the activations' from `b` on.
-static inline __attribute__((always_inline)) void dot_group(__m512 acc[DOT_ROWS], const char *weight, size_t row_bytes, int rows, quantized_row x, ptrdiff_t b, ptrdiff_t count, int quant4) {
-  size_t block_bytes = quant4 ? sizeof(block_q4_0) : sizeof(block_q8_0);
-  __m512 scale[DOT_ROWS], scale_x = _mm512_loadu_ps(x.scale + b);
-  for (int r = 0; r < rows; r++)
-    scale[r] = _mm512_mul_ps(load_scales(weight + (size_t)r * row_bytes, block_bytes, count), scale_x);
-  __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+// acc += the products of SCALE_GROUP blocks of a weight row with the activations' from `b` on.
+static inline __attribute__((always_inline)) void dot_group(__m512 acc[DOT_COLUMNS][2], const char *weight, const quantized_row *x, int columns, ptrdiff_t b, int quant4) {
+  __m512 scale[DOT_COLUMNS], scale_w = load_group_scales(weight, quant4);
+  for (int c = 0; c < columns; c++) {
+    scale[c] = _mm512_mul_ps(scale_w, _mm512_loadu_ps(x[c].scale + b));
+    if (quant4 || Q8_OFFSET) acc[c][0] = _mm512_fmadd_ps(scale[c], _mm512_loadu_ps(x[c].correction + b), acc[c][0]);
+  }
+  if (quant4) {
+    const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3), low = _mm512_set1_epi8(15);
+#pragma GCC unroll 4
+    for (int four = 0; four < SCALE_GROUP; four += 4) {
+      const block_q4_0 *block = (const block_q4_0 *)weight + four;
+      __m512i packed = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)block[0].q));
+      packed = _mm512_inserti32x4(packed, _mm_loadu_si128((const __m128i *)block[1].q), 1);
+      packed = _mm512_inserti32x4(packed, _mm_loadu_si128((const __m128i *)block[2].q), 2);
+      packed = _mm512_inserti32x4(packed, _mm_loadu_si128((const __m128i *)block[3].q), 3);
+      __m512i w0 = _mm512_and_si512(packed, low), w1 = _mm512_and_si512(_mm512_srli_epi16(packed, 4), low);
+      for (int c = 0; c < columns; c++) {
+        const int8_t *q = x[c].q + (b + four) * QUANT_BLOCK;
+        __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w0, _mm512_loadu_si512(q));
+        sum = _mm512_dpbusd_epi32(sum, w1, _mm512_loadu_si512(q + 64));
+        __m512 spread_scale = _mm512_permutexvar_ps(_mm512_add_epi32(spread, _mm512_set1_epi32(four)), scale[c]);
+        acc[c][four / 4 % 2] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), spread_scale, acc[c][four / 4 % 2]);
+      }
+    }
+    return;
+  }
+  const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
 #pragma GCC unroll 8
-  for (int pair = 0; pair < SCALE_GROUP / 2; pair++) {
-    if (2 * pair >= count) break;
-    __m512i q = _mm512_loadu_si512(x.q + (b + 2 * pair) * QUANT_BLOCK);
-    __m512i correction = _mm512_loadu_si512(x.correction + (b + 2 * pair) * DOT_LANES);
-    __m512i lanes = _mm512_add_epi32(spread, _mm512_set1_epi32(2 * pair));
-    for (int r = 0; r < rows; r++) {
-      __m512i w = load_pair(weight + (size_t)r * row_bytes + (size_t)(2 * pair) * block_bytes, quant4, 2 * pair + 1 < count);
-      __m512 sum = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(correction, w, q));
-      acc[r] = _mm512_fmadd_ps(sum, _mm512_permutexvar_ps(lanes, scale[r]), acc[r]);
+  for (int two = 0; two < SCALE_GROUP; two += 2) {
+    __m512i w = load_pair(weight + (size_t)two * sizeof(block_q8_0), 0, 1);
+    for (int c = 0; c < columns; c++) {
+      __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, _mm512_loadu_si512(x[c].q + (b + two) * QUANT_BLOCK));
+      __m512 spread_scale = _mm512_permutexvar_ps(_mm512_add_epi32(spread, _mm512_set1_epi32(two)), scale[c]);
+      acc[c][two / 2 % 2] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), spread_scale, acc[c][two / 2 % 2]);
     }
   }
 }
 
-// out[r] = the dot products of `rows` (at most DOT_ROWS) weight rows with x.
-static inline __attribute__((always_inline)) void dot_rows(float *out, const char *weight, size_t row_bytes, int rows, quantized_row x, ptrdiff_t blocks, int quant4) {
+// out[c] = the dot product of a weight row with x[c].
+static inline __attribute__((always_inline)) void dot_columns(float *out, const char *weight, const quantized_row *x, int columns, ptrdiff_t blocks, int quant4) {
   size_t block_bytes = quant4 ? sizeof(block_q4_0) : sizeof(block_q8_0);
-  __m512 acc[DOT_ROWS];
-  for (int r = 0; r < rows; r++) acc[r] = _mm512_setzero_ps();
+  __m512 acc[DOT_COLUMNS][2];
+  for (int c = 0; c < columns; c++) acc[c][0] = acc[c][1] = _mm512_setzero_ps();
   ptrdiff_t b = 0;
-  for (; b + SCALE_GROUP <= blocks; b += SCALE_GROUP, weight += SCALE_GROUP * block_bytes) {
-    const char *ahead = weight + DOT_ROWS * row_bytes;
-    for (int r = 0; r < rows; r++)
-      for (size_t line = 0; line < SCALE_GROUP * block_bytes; line += 64) __builtin_prefetch(ahead + (size_t)r * row_bytes + line);
-    dot_group(acc, weight, row_bytes, rows, x, b, SCALE_GROUP, quant4);
+  for (; b + SCALE_GROUP <= blocks; b += SCALE_GROUP, weight += SCALE_GROUP * block_bytes) dot_group(acc, weight, x, columns, b, quant4);
+  if (b < blocks) {
+    char last[SCALE_GROUP * sizeof(block_q8_0)] = {0}; // blocks beyond the row have the scale 0
+    __builtin_memcpy(last, weight, (size_t)(blocks - b) * block_bytes);
+    dot_group(acc, last, x, columns, b, quant4);
   }
-  if (b < blocks) dot_group(acc, weight, row_bytes, rows, x, b, blocks - b, quant4);
-  for (int r = 0; r < rows; r++) out[r] = vf_sum((vf)acc[r]);
+  for (int c = 0; c < columns; c++) out[c] = vf_sum((vf)_mm512_add_ps(acc[c][0], acc[c][1]));
 }
 
 #else
 
 typedef int32_t dot_sums __attribute__((vector_size(4 * DOT_LANES)));
 typedef float dot_floats __attribute__((vector_size(4 * DOT_LANES)));
-typedef int32_t dot_sums_unaligned __attribute__((vector_size(4 * DOT_LANES), aligned(4), may_alias));
 
 #if defined(__AVX2__)
 
@@ -202,23 +241,34 @@ static inline dot_sums dot_block(const char *weight, const int8_t *q, dot_sums s
 
 #endif
 
-// out[r] = the dot products of `rows` (at most DOT_ROWS) weight rows with x.
-static inline __attribute__((always_inline)) void dot_rows(float *out, const char *weight, size_t row_bytes, int rows, quantized_row x, ptrdiff_t blocks, int quant4) {
-  size_t block_bytes = quant4 ? sizeof(block_q4_0) : sizeof(block_q8_0);
-  dot_floats acc[DOT_ROWS];
-  for (int r = 0; r < rows; r++) acc[r] = (dot_floats){0};
-  for (ptrdiff_t b = 0; b < blocks; b++, weight += block_bytes) {
-    dot_sums correction = *(const dot_sums_unaligned *)(x.correction + b * DOT_LANES);
-    for (int r = 0; r < rows; r++) {
-      const char *block = weight + (size_t)r * row_bytes;
-      dot_sums sums = dot_block(block, x.q + b * QUANT_BLOCK, correction, quant4);
-      acc[r] += __builtin_convertvector(sums, dot_floats) * (x.scale[b] * f16_to_f32(*(const uint16_t *)block));
-    }
+// acc += the products of one block.
+static inline __attribute__((always_inline)) void dot_one(dot_floats acc[DOT_COLUMNS][2], float offsets[DOT_COLUMNS], const char *block, const quantized_row *x, int columns, ptrdiff_t b, int part, int quant4) {
+  float scale = f16_to_f32(*(const uint16_t *)block);
+  for (int c = 0; c < columns; c++) {
+    float both = x[c].scale[b] * scale;
+    dot_sums sums = dot_block(block, x[c].q + b * QUANT_BLOCK, (dot_sums){0}, quant4);
+    acc[c][part] += __builtin_convertvector(sums, dot_floats) * both;
+    if (quant4) offsets[c] += x[c].correction[b] * both;
   }
-  for (int r = 0; r < rows; r++) {
-    float sum = 0;
-    for (int j = 0; j < DOT_LANES; j++) sum += acc[r][j];
-    out[r] = sum;
+}
+
+// out[c] = the dot product of a weight row with x[c].
+static inline __attribute__((always_inline)) void dot_columns(float *out, const char *weight, const quantized_row *x, int columns, ptrdiff_t blocks, int quant4) {
+  size_t block_bytes = quant4 ? sizeof(block_q4_0) : sizeof(block_q8_0);
+  dot_floats acc[DOT_COLUMNS][2];
+  float offsets[DOT_COLUMNS];
+  for (int c = 0; c < columns; c++) acc[c][0] = acc[c][1] = (dot_floats){0}, offsets[c] = 0;
+  ptrdiff_t b = 0;
+  for (; b + 2 <= blocks; b += 2, weight += 2 * block_bytes) {
+    dot_one(acc, offsets, weight, x, columns, b, 0, quant4);
+    dot_one(acc, offsets, weight + block_bytes, x, columns, b + 1, 1, quant4);
+  }
+  if (b < blocks) dot_one(acc, offsets, weight, x, columns, b, 0, quant4);
+  for (int c = 0; c < columns; c++) {
+    dot_floats total = acc[c][0] + acc[c][1];
+    float sum = offsets[c];
+    for (int j = 0; j < DOT_LANES; j++) sum += total[j];
+    out[c] = sum;
   }
 }
 

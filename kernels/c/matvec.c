@@ -7,14 +7,15 @@
 #include "int8_dot.h"
 
 enum {
-  ROW_GRAIN = 16, // weight rows of the smallest range
-  ROWS_AHEAD = 1,
+  ROW_GRAIN = 16, // weight rows of the smallest range and of a block
+  ROWS_AHEAD = 2, // weight rows that are fetched before they are needed
   PARTS = 4,      // partial sums of a dot product, so that additions need not wait for each other
 #if defined(__AVX512F__) || defined(__aarch64__)
   MAX_COLUMNS = 4, // rows of activations multiplied at once: their partial sums fit the registers
 #else
   MAX_COLUMNS = 2,
 #endif
+  MIDDLE = MAX_COLUMNS < 3 ? MAX_COLUMNS : 3,
 };
 
 typedef struct {
@@ -91,21 +92,19 @@ static inline __attribute__((always_inline)) void float_dots(const matvec_state 
 }
 
 // Weights that are quantized, activations that are not.
-static void quantized_float_dots(const matvec_state *s, ptrdiff_t o, int rows) {
+static void quantized_float_dots(const matvec_state *s, ptrdiff_t o) {
   const matvec_problem *p = s->problem;
-  for (int r = 0; r < rows; r++) {
-    const char *row = (const char *)p->weight + (size_t)(o + r) * s->row_bytes;
-    vf acc[MATVEC_MAX_ROWS];
-    for (int c = 0; c < p->n; c++) acc[c] = vf_set(0);
-    for (ptrdiff_t j = 0; j < p->i; j += QUANT_BLOCK) {
-      float block[QUANT_BLOCK];
-      decode_elements(block, row, p->dtype, (size_t)j, QUANT_BLOCK);
-      for (int c = 0; c < p->n; c++)
-        for (int k = 0; k < QUANT_BLOCK; k += VL)
-          acc[c] = vf_fma(vf_load(block + k), vf_load((const float *)s->x + c * p->i + j + k), acc[c]);
-    }
-    for (int c = 0; c < p->n; c++) store_output(p, c, o + r, vf_sum(acc[c]));
+  const char *row = (const char *)p->weight + (size_t)o * s->row_bytes;
+  vf acc[MATVEC_MAX_ROWS];
+  for (int c = 0; c < p->n; c++) acc[c] = vf_set(0);
+  for (ptrdiff_t j = 0; j < p->i; j += QUANT_BLOCK) {
+    float block[QUANT_BLOCK];
+    decode_elements(block, row, p->dtype, (size_t)j, QUANT_BLOCK);
+    for (int c = 0; c < p->n; c++)
+      for (int k = 0; k < QUANT_BLOCK; k += VL)
+        acc[c] = vf_fma(vf_load(block + k), vf_load((const float *)s->x + c * p->i + j + k), acc[c]);
   }
+  for (int c = 0; c < p->n; c++) store_output(p, c, o, vf_sum(acc[c]));
 }
 
 #if HAS_PAIRS
@@ -159,24 +158,26 @@ static inline __attribute__((always_inline)) void pair_dots(const matvec_state *
 #define F16_PAIR_DOTS(columns) float_dots(s, o, first, columns, TL_F16, 1)
 #endif
 
-// The number of activation rows is one the compiler must know. A weight row is still in the L1 cache for the next ones.
-#define FOR_ROWS(call)                                              \
-  for (; o < end; o++) {                                            \
-    for (ptrdiff_t first = 0; first < p->n; first += MAX_COLUMNS) { \
-      switch (p->n - first) {                                       \
-        case 1: call(1); break;                                     \
-        case 2: call(2); break;                                     \
-        case 3: call((MAX_COLUMNS < 3 ? MAX_COLUMNS : 3)); break;   \
-        default: call(MAX_COLUMNS); break;                          \
-      }                                                             \
-    }                                                               \
+// The number of activation rows is one the compiler must know. They take turns with a block of weight rows, so that few of
+// them share the L1 cache, while the block is in the L2 cache after the first turn.
+#define FOR_ROWS(call)                                                                   \
+  for (ptrdiff_t block = begin; block < end; block += ROW_GRAIN) {                       \
+    ptrdiff_t block_end = block + ROW_GRAIN < end ? block + ROW_GRAIN : end;             \
+    for (ptrdiff_t first = 0; first < p->n; first += MAX_COLUMNS) {                      \
+      switch (p->n - first) {                                                            \
+        case 1: for (ptrdiff_t o = block; o < block_end; o++) call(1); break;            \
+        case 2: for (ptrdiff_t o = block; o < block_end; o++) call(2); break;            \
+        case 3: for (ptrdiff_t o = block; o < block_end; o++) call(MIDDLE); break;       \
+        default: for (ptrdiff_t o = block; o < block_end; o++) call(MAX_COLUMNS); break; \
+      }                                                                                  \
+    }                                                                                    \
   }
 
 #define F32_DOTS(columns) float_dots(s, o, first, columns, TL_F32, 0)
 #define BF16_DOTS(columns) float_dots(s, o, first, columns, TL_BF16, 0)
 #define F16_DOTS(columns) float_dots(s, o, first, columns, TL_F16, 0)
 
-static void float_task(const matvec_state *s, ptrdiff_t o, ptrdiff_t end) {
+static void float_task(const matvec_state *s, ptrdiff_t begin, ptrdiff_t end) {
   const matvec_problem *p = s->problem;
   switch (p->dtype) {
     case TL_F32:
@@ -190,21 +191,23 @@ static void float_task(const matvec_state *s, ptrdiff_t o, ptrdiff_t end) {
   }
 }
 
-static inline __attribute__((always_inline)) void integer_task(const matvec_state *s, ptrdiff_t begin, ptrdiff_t end, int quant4) {
+// Quantized weight row `o` times `columns` rows of activations from `first` on.
+static inline __attribute__((always_inline)) void integer_dots(const matvec_state *s, ptrdiff_t o, ptrdiff_t first, int columns, int quant4) {
   const matvec_problem *p = s->problem;
   ptrdiff_t blocks = p->i / QUANT_BLOCK;
-  for (ptrdiff_t o = begin; o < end; o += DOT_ROWS) {
-    const char *weight = (const char *)p->weight + (size_t)o * s->row_bytes;
-    for (ptrdiff_t row = 0; row < p->n; row++) {
-      quantized_row x = quantized_row_at((char *)s->x + (size_t)row * quantized_row_bytes(blocks), blocks);
-      float sums[DOT_ROWS];
-      int rows = end - o < DOT_ROWS ? (int)(end - o) : DOT_ROWS;
-      if (rows == DOT_ROWS) dot_rows(sums, weight, s->row_bytes, DOT_ROWS, x, blocks, quant4);
-      else
-        for (int r = 0; r < rows; r++) dot_rows(sums + r, weight + (size_t)r * s->row_bytes, s->row_bytes, 1, x, blocks, quant4);
-      for (int r = 0; r < rows; r++) store_output(p, row, o + r, sums[r]);
-    }
-  }
+  quantized_row x[DOT_COLUMNS];
+  float sums[DOT_COLUMNS];
+  for (int c = 0; c < columns; c++) x[c] = quantized_row_at((char *)s->x + (size_t)(first + c) * quantized_row_bytes(blocks), blocks);
+  dot_columns(sums, (const char *)p->weight + (size_t)o * s->row_bytes, x, columns, blocks, quant4);
+  for (int c = 0; c < columns; c++) store_output(p, first + c, o, sums[c]);
+}
+
+#define Q8_DOTS(columns) integer_dots(s, o, first, columns, 0)
+#define Q4_DOTS(columns) integer_dots(s, o, first, columns, 1)
+
+static void integer_task(const matvec_state *s, ptrdiff_t begin, ptrdiff_t end) {
+  const matvec_problem *p = s->problem;
+  if (p->dtype == TL_Q4_0) { FOR_ROWS(Q4_DOTS) } else { FOR_ROWS(Q8_DOTS) }
 }
 
 static void matvec_task(tl_context *ctx, const void *args, ptrdiff_t begin, ptrdiff_t end, int worker) {
@@ -212,11 +215,9 @@ static void matvec_task(tl_context *ctx, const void *args, ptrdiff_t begin, ptrd
   const matvec_state *s = args;
   const matvec_problem *p = s->problem;
   if (uses_integers(p)) {
-    if (p->dtype == TL_Q4_0) integer_task(s, begin, end, 1);
-    else integer_task(s, begin, end, 0);
+    integer_task(s, begin, end);
   } else if (p->dtype == TL_Q8_0 || p->dtype == TL_Q4_0) {
-    for (ptrdiff_t o = begin; o < end; o += DOT_ROWS)
-      quantized_float_dots(s, o, end - o < DOT_ROWS ? (int)(end - o) : DOT_ROWS);
+    for (ptrdiff_t o = begin; o < end; o++) quantized_float_dots(s, o);
   } else {
     float_task(s, begin, end);
   }
@@ -230,7 +231,7 @@ static const void *prepare_x(tl_context *ctx, const matvec_problem *p) {
     ptrdiff_t blocks = p->i / QUANT_BLOCK;
     char *memory = tl_shared(ctx);
     for (ptrdiff_t row = 0; row < p->n; row++, memory += quantized_row_bytes(blocks))
-      quantize_row(quantized_row_at(memory, blocks), p->x + row * p->i, blocks, p->dtype == TL_Q4_0 ? 8 : Q8_OFFSET);
+      quantize_row(quantized_row_at(memory, blocks), p->x + row * p->i, blocks, p->dtype == TL_Q4_0);
   } else if (uses_pairs(p)) {
     uint16_t *rounded = tl_shared(ctx);
     ptrdiff_t j = 0;

@@ -5,6 +5,7 @@
 
 #include "threads.h"
 
+// Up to this many rows, what a row gives does not depend on how many come with it.
 enum { MATVEC_MAX_ROWS = 8 };
 
 // out = x · weightᵀ + addend; x (n, i), weight (o, i) of any type, out and addend n rows of out_stride; n at most
