@@ -1,27 +1,40 @@
 // The WebGPU kernels that this adapter is not given: those for graphics hardware where a processor plays it, and the
-// other way round. They must compute the same everywhere.
+// other way round; and products in pieces, as where an adapter's bindings are smaller than a weight. All must compute the
+// same everywhere.
 
 import { webgpuBackend } from "../../lib/backend/webgpu/backend.ts";
-import { findAdapter, openDevice } from "../../lib/backend/webgpu/device.ts";
+import { type AdapterReport, findAdapter, openDevice } from "../../lib/backend/webgpu/device.ts";
 import type { TestDevice } from "./devices.ts";
 
-/** The families that choose kernels by the kind of adapter. */
-const FAMILIES = ["attention", "linear"];
+/** 64 rows of the widest operands of the linear cases, and no more. */
+const SMALL_BINDING_BYTES = 2 ** 21;
 
 const adapter = await findAdapter();
 
-async function open() {
-  const gpu = await openDevice();
-  const isSoftware = !gpu.adapter.isSoftware;
-  return webgpuBackend({ ...gpu, adapter: { ...gpu.adapter, isSoftware } });
+/** The devices on which a family runs besides `webgpu`. */
+export function otherWebgpuKernels(family: string): readonly TestDevice[] {
+  const kind = adapter?.isSoftware ? "hardware" : "software";
+  const otherKind = changed(`kernels for ${kind}`, (report) => ({
+    ...report,
+    isSoftware: !report.isSoftware,
+  }));
+  const smallBindings = changed("bindings of 2 MiB", (report) => ({
+    ...report,
+    limits: { ...report.limits, maxStorageBufferBindingSize: SMALL_BINDING_BYTES },
+  }));
+  if (family === "linear") return [otherKind, smallBindings];
+  return family === "attention" ? [otherKind] : [];
 }
 
-/** One device more for the families that have other kernels. */
-export function otherWebgpuKernels(family: string): readonly TestDevice[] {
-  if (!FAMILIES.includes(family)) return [];
-  return [{
-    name: `webgpu with kernels for ${adapter?.isSoftware ? "hardware" : "software"}`,
+/** The adapter's device, under a changed report of the adapter. */
+function changed(what: string, change: (report: AdapterReport) => AdapterReport): TestDevice {
+  const open = async () => {
+    const gpu = await openDevice();
+    return webgpuBackend({ ...gpu, adapter: change(gpu.adapter) });
+  };
+  return {
+    name: `webgpu with ${what}`,
     missing: adapter === null ? "no adapter: a driver with Vulkan is needed" : null,
     variants: [open, open],
-  }];
+  };
 }

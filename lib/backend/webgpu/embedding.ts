@@ -10,15 +10,16 @@ import { weightTypeCode } from "./elements.ts";
 import { rowRanges, rowsOf } from "./row_ranges.ts";
 
 const GROUP = 256;
+/** Threads of a position: most tokens come once or twice. */
+const BACKWARD_GROUP = 64;
 /** Positions of one backward dispatch, each of which looks at all others; the kernel's number. */
 const MAX_POSITIONS = 4096;
 
 /** Compiles kernels/wgsl/embedding.wgsl; allocates nothing per call. */
 export async function embeddingOps(gpu: GpuContext) {
-  const constants = { GROUP };
   const kernels = await gpu.compile("embedding", [elements, embedding], {
-    forward: { entryPoint: "forward", constants },
-    backward: { entryPoint: "backward", constants },
+    forward: { entryPoint: "forward", constants: { GROUP } },
+    backward: { entryPoint: "backward", constants: { GROUP: BACKWARD_GROUP } },
   });
   return {
     embeddingForward(out, tokens, table) {

@@ -8,16 +8,19 @@ import type { GpuContext } from "./context.ts";
 import { rowRanges, rowsOf } from "./row_ranges.ts";
 
 const GROUP = 256;
+/** Threads of a row where there are at least as many rows: they wait less for each other. */
+const NARROW_GROUP = 64;
 /** Rows whose products are added up by one thread; raised where there would be more than MAX_CHUNKS. */
 const CHUNK_ROWS = 16;
 const MAX_CHUNKS = 64;
 
 /** Compiles kernels/wgsl/rmsnorm.wgsl; allocates nothing per call. */
 export async function rmsnormOps(gpu: GpuContext) {
-  const constants = { GROUP };
+  const constants = { GROUP }, narrow = { GROUP: NARROW_GROUP };
   const kernels = await gpu.compile("rmsnorm", [workgroupSum, rmsnorm], {
-    forward: { entryPoint: "forward", constants },
-    backwardInput: { entryPoint: "backward_input", constants },
+    forward: { entryPoint: "forward", constants: narrow },
+    forwardFew: { entryPoint: "forward", constants },
+    backwardInput: { entryPoint: "backward_input", constants: narrow },
     weightChunks: { entryPoint: "weight_chunks", constants },
     weightSum: { entryPoint: "weight_sum", constants },
   });
@@ -28,7 +31,7 @@ export async function rmsnormOps(gpu: GpuContext) {
         const part = (tensor: typeof x) => rowsOf(tensor, n, first, end);
         const keepsRstd = rstd === null ? 0 : 1;
         gpu.run(
-          kernels.forward,
+          n < NARROW_GROUP ? kernels.forwardFew : kernels.forward,
           [part(out), rstd === null ? null : part(rstd), part(x), weight],
           [end - first, c, keepsRstd],
           [eps],
