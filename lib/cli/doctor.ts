@@ -58,6 +58,7 @@ export function doctorCommand(): Command {
 }
 
 async function examine(): Promise<Report> {
+  const adapters = await findAdapters();
   const search = searchNative();
   const { total, available } = Deno.systemMemoryInfo();
   return {
@@ -70,12 +71,12 @@ async function examine(): Promise<Report> {
     cpuFeatures: search instanceof Error || search.kind === "missing" ? [] : search.build.features,
     devices: [
       await examineCuda(),
-      await examineDevice("webgpu", ADAPTER_REMEDY),
+      await examineWebgpu(adapters),
       await examineNative(search),
       await examineDevice("cpu:wasm", "update Deno: WebAssembly threads and SIMD are needed"),
       await examineDevice("cpu:wasm64", "update Deno: 64-bit WebAssembly memories are needed"),
     ],
-    adapters: await findAdapters(),
+    adapters,
     auto: await nameOf("auto"),
   };
 }
@@ -120,6 +121,12 @@ async function examineCuda(): Promise<DeviceReport> {
     if (!(error instanceof TinyllamaError)) throw error;
     return { device, isReady: false, detail: error.message, remedy: CUDA_REMEDY };
   }
+}
+
+function examineWebgpu(adapters: readonly AdapterReport[]): Promise<DeviceReport> {
+  const device = "webgpu", remedy = ADAPTER_REMEDY;
+  if (adapters.length > 0) return examineDevice(device, remedy);
+  return Promise.resolve({ device, isReady: false, detail: "no adapter", remedy });
 }
 
 async function examineDevice(device: string, remedy: string): Promise<DeviceReport> {
