@@ -5,6 +5,7 @@ import { openBackend } from "../backend/open.ts";
 import type { Backend } from "../core/backend.ts";
 import { byteLengthOf } from "../core/dtype.ts";
 import { FormatError } from "../core/errors.ts";
+import { quote } from "../core/quote.ts";
 import { readJson } from "../io/json_file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { parameterCount } from "../model/weights.ts";
@@ -86,7 +87,7 @@ function readEosIds(path: string): readonly number[] | null {
   const isId = (id: unknown): id is number => Number.isSafeInteger(id);
   if (ids.length > 0 && ids.every(isId)) return ids;
   throw new FormatError(
-    `Cannot read "${path}": "eos_token_id" is ${JSON.stringify(value)}, expected token ids`,
+    `Cannot read "${path}": "eos_token_id" is ${quote(value)}, expected token ids`,
   );
 }
 

@@ -2,6 +2,7 @@
 // of models. A file may come from anywhere: no size in it is trusted. https://github.com/huggingface/safetensors
 
 import { FormatError } from "../core/errors.ts";
+import { quote } from "../core/quote.ts";
 import { elementCount } from "../core/tensor.ts";
 
 /** Bytes an element takes, by the format's name of its type. */
@@ -286,19 +287,6 @@ function isStoredDType(value: unknown): value is StoredDType {
 function areSizes(value: unknown): value is readonly number[] {
   return Array.isArray(value) &&
     value.every((size: unknown) => Number.isSafeInteger(size) && Number(size) >= 0);
-}
-
-/** Anything of a foreign file, short enough for a message. Never descends: the value may be nested a million deep. */
-function quote(value: unknown): string {
-  if (typeof value === "string") {
-    return JSON.stringify(value.length > 80 ? `${value.slice(0, 77)}...` : value);
-  }
-  if (Array.isArray(value)) {
-    const items = value.slice(0, 8).map((item) => typeof item === "object" ? "..." : String(item));
-    return `[${items.join(", ")}${value.length > 8 ? ", ..." : ""}]`;
-  }
-  if (value === undefined) return "nothing";
-  return typeof value === "object" && value !== null ? "an object" : String(value);
 }
 
 /** The first name that an object in valid JSON text has twice, where JSON.parse keeps the last; else null. */

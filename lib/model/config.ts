@@ -4,6 +4,7 @@
 // H query heads, K key/value heads, D head width, L layers, V vocabulary, S cache length.
 
 import { FormatError } from "../core/errors.ts";
+import { quote } from "../core/quote.ts";
 
 /** A Llama: RMSNorm before each half, rotary positions, grouped-query attention, SwiGLU, no biases. */
 export interface ModelConfig {
@@ -56,7 +57,7 @@ class FieldReader {
   constructor(readonly fields: Fields, readonly source: string) {}
 
   fail(key: string, wanted: string): never {
-    const found = key in this.fields ? JSON.stringify(this.fields[key]) : "nothing";
+    const found = quote(this.fields[key]);
     throw new FormatError(
       `Cannot read the model in "${this.source}": "${key}" is ${found}, expected ${wanted}`,
     );
@@ -75,7 +76,7 @@ class FieldReader {
   only(key: string, allowed: readonly unknown[]): void {
     const value = this.fields[key];
     if (value !== undefined && value !== null && !allowed.includes(value)) {
-      this.fail(key, allowed.map((a) => JSON.stringify(a)).join(" or "));
+      this.fail(key, allowed.map(quote).join(" or "));
     }
   }
 
