@@ -15,8 +15,8 @@ import { Trainer } from "../train/trainer.ts";
 import { parseOverride } from "../train/yaml_file.ts";
 import { writeDemoText } from "./demo_text.ts";
 import { resolveModelFolder } from "./model_folder.ts";
-import { tableText } from "./prepare.ts";
-import { runPretraining } from "./pretrain.ts";
+import { tableText } from "./data_table.ts";
+import { EXIT_UNFINISHED, runPretraining } from "./pretrain.ts";
 
 /** Larger than usual: there is little text, and a validation loss should not hang on a few lines. */
 const VALIDATION_SHARE = 0.1;
@@ -50,8 +50,14 @@ export function demoCommand(): Command {
       await prepareDemoData(full.config.data.path);
       const steps = await affordableSteps(full.config, budget);
       const run = loadRunConfig("demo", [...overrides, parseOverride(`horizon.steps=${steps}`)]);
-      const { isFinished } = await runPretraining(run, { resume: false, force: true }, false);
-      if (isFinished) await showTexts(run.config);
+      const { isFinished, step } = await runPretraining(run, { resume: false, force: true }, false);
+      if (isFinished) return await showTexts(run.config);
+      const { output } = run.config;
+      console.log(
+        `Stopped after step ${step}. Continue with: tinyllama pretrain --config ` +
+          `${join(output, "config.yaml")} --resume`,
+      );
+      Deno.exitCode = EXIT_UNFINISHED;
     });
 }
 

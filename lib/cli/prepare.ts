@@ -2,10 +2,10 @@
 // `tinyllama prepare`: text files and source folders in, a folder of packed tokens with its manifest out.
 
 import { Command } from "commander";
-import { TinyllamaError, UsageError } from "../core/errors.ts";
+import { UsageError } from "../core/errors.ts";
 import { auditData } from "../data/audit.ts";
-import type { CorpusPath, SkippedFile } from "../data/corpus.ts";
-import { type Manifest, readManifest } from "../data/manifest.ts";
+import type { CorpusPath } from "../data/corpus.ts";
+import { readManifest } from "../data/manifest.ts";
 import {
   DEFAULT_CHUNK_TOKENS,
   DEFAULT_VALIDATION_SHARE,
@@ -14,7 +14,9 @@ import {
 } from "../data/prepare.ts";
 import { llamaTokenizer } from "../tokenizer/tokenizer.ts";
 import { loadTokenizer } from "../tokenizer/tokenizer_folder.ts";
+import { inGroups, skippedText, tableText } from "./data_table.ts";
 import { openProgress, type Progress } from "./progress.ts";
+import { interruptible } from "./signals.ts";
 
 interface Flags {
   readonly output: string;
@@ -83,7 +85,7 @@ async function run(paths: readonly CorpusPath[], flags: Flags): Promise<void> {
   const tokenizer = flags.tokenizer === undefined
     ? await llamaTokenizer()
     : await loadTokenizer(flags.tokenizer);
-  using stop = stopOnSignals();
+  using stop = interruptible("Interrupted: what was prepared so far is deleted");
   using progress = openProgress();
   const { manifest, skipped } = await prepare({
     paths,
@@ -106,7 +108,12 @@ async function verify(flags: Flags, pathCount: number): Promise<void> {
     throw new UsageError("Cannot verify and prepare at once: --verify takes no texts");
   }
   const manifest = readManifest(flags.output);
-  await auditData(flags.output, manifest, () => Promise.resolve());
+  using progress = openProgress();
+  const show = shows(progress);
+  await auditData(flags.output, manifest, (files) => {
+    show({ phase: "checking", files });
+    return Promise.resolve();
+  });
   if (flags.json) console.log(JSON.stringify({ output: flags.output, manifest }));
   else console.log(`${tableText(manifest)}\n${flags.output} is as its manifest says`);
 }
@@ -115,21 +122,6 @@ function numberOf(flag: string, text: string): number {
   const value = text.trim() === "" ? NaN : Number(text);
   if (Number.isFinite(value)) return value;
   throw new UsageError(`Cannot use ${flag} ${text}: expected a number`);
-}
-
-/** A signal that aborts at SIGINT or SIGTERM. Listens until disposed. */
-function stopOnSignals(): Disposable & { readonly signal: AbortSignal } {
-  const controller = new AbortController();
-  const names: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
-  const onSignal = () =>
-    controller.abort(new TinyllamaError("Interrupted: what was prepared so far is deleted"));
-  for (const name of names) Deno.addSignalListener(name, onSignal);
-  return {
-    signal: controller.signal,
-    [Symbol.dispose]() {
-      for (const name of names) Deno.removeSignalListener(name, onSignal);
-    },
-  };
 }
 
 const BAR_INTERVAL_MS = 100;
@@ -160,48 +152,4 @@ function shows(progress: Progress): (state: PrepareProgress) => void {
 function phaseText(state: Exclude<PrepareProgress, { readonly phase: "tokenizing" }>): string {
   if (state.phase === "checking") return `checked ${inGroups(state.files)} chunk files`;
   return `found ${inGroups(state.files)} files, ${inGroups(Math.round(state.bytes / 1e6))} MB`;
-}
-
-const SHOWN_FILES = 3;
-
-/** One line for each reason: how many files, and the first of them. */
-function skippedText(skipped: readonly SkippedFile[]): string {
-  const byReason = Map.groupBy(skipped, ({ reason }) => reason);
-  const lines = [...byReason].map(([reason, files]) => {
-    const shown = files.slice(0, SHOWN_FILES).map(({ path }) => path).join(", ");
-    return `left out ${files.length}: ${reason}: ${shown}` +
-      (files.length > SHOWN_FILES ? ", ..." : "");
-  });
-  return lines.map((line) => `${line}\n`).join("");
-}
-
-/** A table with a row for each part of each source. */
-export function tableText({ sources }: Manifest): string {
-  const rows = sources.flatMap(({ name, train, validation }) => [
-    { name, part: "training", ...train },
-    { name, part: "validation", ...validation },
-  ]);
-  const cells = [
-    ["source", "part", "documents", "tokens", "bytes", "bytes/token", "files"],
-    ...rows.map(({ name, part, documents, tokens, bytes, files }) => [
-      name,
-      part,
-      inGroups(documents),
-      inGroups(tokens),
-      inGroups(bytes),
-      tokens === 0 ? "" : (bytes / tokens).toFixed(2),
-      inGroups(files.length),
-    ]),
-  ];
-  const widths = cells[0].map((_, column) => Math.max(...cells.map((row) => row[column].length)));
-  const isText = (column: number) => column < 2;
-  const lines = cells.map((row) =>
-    row.map((cell, i) => isText(i) ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ")
-  );
-  return lines.join("\n");
-}
-
-/** A whole number with separators between thousands. */
-function inGroups(value: number): string {
-  return value.toLocaleString("en-US");
 }

@@ -9,10 +9,12 @@ import { planRun, type RunPlan } from "../train/plan.ts";
 import type { PretrainHooks, PretrainOutcome } from "../train/pretrain.ts";
 import { train } from "../train/train.ts";
 import { type Override, parseOverride } from "../train/yaml_file.ts";
+import { inGroups } from "./data_table.ts";
 import { openProgress, type Progress } from "./progress.ts";
+import { listenForSignals } from "./signals.ts";
 
 /** Exit code of a run that was interrupted and can be resumed (EX_TEMPFAIL). */
-const EXIT_UNFINISHED = 75;
+export const EXIT_UNFINISHED = 75;
 
 interface Flags {
   readonly config: string;
@@ -44,7 +46,7 @@ export function pretrainCommand(): Command {
     .option("--threads <count>", "same as --set threads=<count>")
     .option("--device <name>", "same as --set device=<name>")
     .option("--precision <name>", "same as --set precision=<name>")
-    .option("--resume", "continue the run in the run folder from its latest checkpoint")
+    .option("--resume", "go on from the latest checkpoint in the run folder, if there is one")
     .addOption(new Option("--force", "delete the run in the run folder first").conflicts("resume"))
     .option("--dry-run", "show what would be done and how much it takes; starts nothing")
     .option("--json", "JSON lines on stdout instead of text")
@@ -99,26 +101,19 @@ export async function runPretraining(
     onOpen: (device, plan) => {
       if (!isJson) console.log(startText(run, plan, device));
     },
-    hooks: isJson ? jsonHooks() : screenHooks(run.config, progress),
+    hooks: isJson ? jsonHooks() : screenHooks(run.config, progress, choice.resume),
   });
 }
 
 /** A signal that aborts at the first SIGINT or SIGTERM; the second ends the process. Listens until disposed. */
 function stopOnSignals(onFirst: () => void): Disposable & { readonly signal: AbortSignal } {
   const controller = new AbortController();
-  const names: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
-  const onSignal = () => {
+  const listening = listenForSignals(() => {
     if (controller.signal.aborted) Deno.exit(EXIT_UNFINISHED);
     controller.abort();
     onFirst();
-  };
-  for (const name of names) Deno.addSignalListener(name, onSignal);
-  return {
-    signal: controller.signal,
-    [Symbol.dispose]() {
-      for (const name of names) Deno.removeSignalListener(name, onSignal);
-    },
-  };
+  });
+  return { signal: controller.signal, [Symbol.dispose]: () => listening[Symbol.dispose]() };
 }
 
 function jsonHooks(): PretrainHooks {
@@ -130,11 +125,12 @@ function jsonHooks(): PretrainHooks {
   };
 }
 
-function screenHooks(config: RunConfig, progress: Progress): PretrainHooks {
+function screenHooks(config: RunConfig, progress: Progress, resumes: boolean): PretrainHooks {
   return {
     onStart: ({ step, allocations }) => {
       progress.line(memoryText(allocations));
       if (step > 0) progress.line(`resumed after step ${step}`);
+      else if (resumes) progress.line(`nothing to resume in ${config.output}: the run begins`);
     },
     onStep: (metrics) => {
       progress.update(metrics.step, config.schedule.totalSteps, stepText(metrics));
@@ -159,11 +155,6 @@ function stepText(metrics: StepMetrics): string {
 function validationText({ step, loss }: ValidationMetrics): string {
   const parts = Object.entries(loss).map(([name, value]) => `${name} ${value.toFixed(4)}`);
   return `step ${step}: validation loss  ${parts.join("  ")}`;
-}
-
-/** A whole number with separators between thousands. */
-function inGroups(value: number): string {
-  return Math.round(value).toLocaleString("en-US");
 }
 
 function inBytes(bytes: number): string {

@@ -5,12 +5,14 @@
 import { Command, CommanderError } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
 import { TinyllamaError, UsageError } from "../core/errors.ts";
+import { InterruptedError } from "./signals.ts";
 
 /** Version of the program, from deno.json. */
 export const VERSION: string = denoJson.version;
 
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   prepare: async () => (await import("./prepare.ts")).prepareCommand(),
+  adopt: async () => (await import("./adopt.ts")).adoptCommand(),
   pretrain: async () => (await import("./pretrain.ts")).pretrainCommand(),
   generate: async () => (await import("./generate.ts")).generateCommand(),
   tokenize: async () => (await import("./tokenize.ts")).tokenizeCommand(),
@@ -29,7 +31,8 @@ Examples:
   tinyllama generate "Once upon a time" --model runs/demo
   tinyllama COMMAND --help
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 75 interrupted and can be continued.`;
+Exit codes: 0 done, 1 failed, 2 wrong usage, 75 interrupted and can be continued, 130 (Ctrl-C) or 143 (SIGTERM)
+interrupted with nothing to continue.`;
 
 /** Runs one command line and returns its exit code; messages go to stderr. Only a defect of this program throws. */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
@@ -72,6 +75,7 @@ function exitCodeOf(error: unknown): number {
   if (error instanceof Deno.errors.BrokenPipe) return EXIT_FAILED;
   if (error instanceof TinyllamaError) {
     console.error(`error: ${error.message}`);
+    if (error instanceof InterruptedError) return error.exitCode;
     return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
   }
   if (isOfTheSystem(error)) {

@@ -3,7 +3,10 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { FormatError } from "../core/errors.ts";
+import { ifThere } from "../io/if_there.ts";
 import { readJson } from "../io/json_file.ts";
+import type { PackedPart } from "../io/packed_stream.ts";
+import { parseChunkName } from "./chunk_name.ts";
 
 /** Name of the file. */
 export const MANIFEST_NAME = "manifest.json";
@@ -19,16 +22,18 @@ const count = () => z.int().min(0);
 const sha256 = () => z.string().regex(/^[0-9a-f]{64}$/, "expected a SHA-256 in hex");
 
 const splitSchema = z.strictObject({
-  /** Each ends with one end-of-sequence token. */
+  /** Each ends with one end-of-sequence token, and there are no others. */
   documents: count(),
   tokens: count(),
-  /** Of the text. */
-  bytes: count(),
+  /** Of the text; null where nobody knows. */
+  bytes: count().nullable(),
   /** Chunk files in the order of their tokens. */
   files: z.array(z.strictObject({
     // A slash could lead out of the folder.
     name: z.string().regex(/^[^/\\\0]+\.bin$/, "expected the name of a .bin file beside it"),
     tokens: count().min(1),
+    /** Tokens behind these that only fill up the file; absent for none. */
+    padding: count().optional(),
     sha256: sha256(),
   })),
 });
@@ -36,13 +41,18 @@ const splitSchema = z.strictObject({
 const manifestSchema = z.strictObject({
   format: z.literal(MANIFEST_FORMAT),
   version: z.literal(MANIFEST_VERSION),
+  /**
+   * Who made the chunk files: `prepared` ones are ours; `adopted` ones were there before, cannot be made again, and may
+   * break off within a document.
+   */
+  origin: z.enum(["prepared", "adopted"]).default("prepared"),
   tokenizer: z.strictObject({
     name: z.string(),
     sha256: sha256(),
     vocab_size: count().min(1),
     eos_id: count(),
   }),
-  dtype: z.enum(["u16", "i32"]),
+  dtype: z.enum(["u8", "i8", "i16", "i32", "i64", "u16"]),
   sources: z.array(z.strictObject({
     name: z.string().regex(SOURCE_NAME, "expected letters, digits, - and _"),
     train: splitSchema,
@@ -70,13 +80,8 @@ export function manifestText(manifest: Manifest): string {
  */
 export function readManifest(folder: string): Manifest {
   const path = join(folder, MANIFEST_NAME);
-  const value = readIfThere(path);
-  if (value === null) {
-    throw new FormatError(
-      `Cannot open the data in "${folder}": there is no ${MANIFEST_NAME}; ` +
-        `make it with: tinyllama prepare TEXTS --output ${folder}`,
-    );
-  }
+  const value = ifThere(() => readJson(path));
+  if (value === null) throw missing(folder);
   const result = manifestSchema.safeParse(value);
   if (!result.success) {
     const { path: keys, message } = result.error.issues[0];
@@ -87,25 +92,38 @@ export function readManifest(folder: string): Manifest {
 }
 
 /**
- * True when `folder` has a manifest of ours, of whatever version.
- * @throws {FormatError} when it has one that is not JSON.
+ * Who made the data in `folder` by its manifest, of whatever version; null without a manifest of ours.
+ * @throws {FormatError} when there is a manifest that is not JSON.
  */
-export function hasManifest(folder: string): boolean {
-  const value = readIfThere(join(folder, MANIFEST_NAME));
-  return typeof value === "object" && value !== null && "format" in value &&
+export function originOf(folder: string): Manifest["origin"] | null {
+  const value = ifThere(() => readJson(join(folder, MANIFEST_NAME)));
+  const isOurs = typeof value === "object" && value !== null && "format" in value &&
     value.format === MANIFEST_FORMAT;
+  if (!isOurs) return null;
+  return "origin" in value && value.origin === "adopted" ? "adopted" : "prepared";
 }
 
-/** The content of a JSON file; null when there is none. */
-function readIfThere(path: string): unknown {
-  try {
-    return readJson(path);
-  } catch (error) {
-    const isMissing = error instanceof Deno.errors.NotFound ||
-      error instanceof Deno.errors.NotADirectory;
-    if (isMissing) return null;
-    throw error;
-  }
+/** The stream of tokens that a part of a source is. */
+export function partsOf(folder: string, { files }: ManifestSplit): PackedPart[] {
+  return files.map(({ name, tokens, padding }) => ({ path: join(folder, name), tokens, padding }));
+}
+
+/** How many files were left out for each reason. */
+export function countReasons(skipped: readonly { readonly reason: string }[]) {
+  const counts: Manifest["skipped"] = {};
+  for (const { reason } of skipped) counts[reason] = (counts[reason] ?? 0) + 1;
+  return counts;
+}
+
+function missing(folder: string): FormatError {
+  const names = ifThere(() => [...Deno.readDirSync(folder)].map(({ name }) => name)) ?? [];
+  const chunks = names.filter((name) => parseChunkName(name) !== null).length;
+  return new FormatError(
+    `Cannot open the data in "${folder}": there is no ${MANIFEST_NAME}; ` +
+      (chunks === 0
+        ? `make it with: tinyllama prepare TEXTS --output ${folder}`
+        : `make it for the ${chunks} chunk files there with: tinyllama adopt ${folder}`),
+  );
 }
 
 function checkSums({ sources }: Manifest, path: string): void {

@@ -2,24 +2,26 @@
 // appears under its name when all of that is done.
 
 import { join } from "node:path";
-import { setTimeout } from "node:timers/promises";
-import { FormatError, UnsupportedError, UsageError } from "../core/errors.ts";
+import { FormatError, UsageError } from "../core/errors.ts";
+import { namesIfThere, removeIfThere } from "../io/if_there.ts";
 import { packedDType, PackedWriter } from "../io/packed_tokens.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { saveTokenizer } from "../tokenizer/tokenizer_folder.ts";
 import { auditData } from "./audit.ts";
 import { type CorpusPath, type CorpusSource, type SkippedFile, surveyCorpus } from "./corpus.ts";
+import { checkDataTokenizer, saveDataTokenizer, tokenizerEntry } from "./data_tokenizer.ts";
 import { DocumentReader, type TextDocument } from "./document.ts";
 import {
-  hasManifest,
+  countReasons,
   type Manifest,
   MANIFEST_FORMAT,
   MANIFEST_NAME,
   MANIFEST_VERSION,
   type ManifestSplit,
   manifestText,
+  originOf,
   SOURCE_NAME,
 } from "./manifest.ts";
+import { pauses } from "./pause.ts";
 import { splitDocuments } from "./split.ts";
 
 /** Tokens in a full chunk file: 1,024 blocks of 2,049, as in the original. */
@@ -58,9 +60,6 @@ export interface Prepared {
 }
 
 const UNFINISHED = ".unfinished";
-const PAUSE_MS = 50;
-/** Transformers' word for a tokenizer without a limit of its own. */
-const NO_LIMIT = 1e30;
 
 /**
  * Prepares `options.paths`. The same texts and options give the same bytes.
@@ -81,17 +80,13 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   removeIfThere(unfinished);
   Deno.mkdirSync(unfinished, { recursive: true });
   try {
-    await saveTokenizer(tokenizer, unfinished, { addBos: false, modelMaxLength: NO_LIMIT });
+    await saveDataTokenizer(tokenizer, unfinished);
     const writing = new Writing(options, unfinished, reader, corpus.sources, pause);
     const manifest: Manifest = {
       format: MANIFEST_FORMAT,
       version: MANIFEST_VERSION,
-      tokenizer: {
-        name: options.tokenizerName,
-        sha256: tokenizer.fingerprint(),
-        vocab_size: tokenizer.vocabSize,
-        eos_id: tokenizer.eosId,
-      },
+      origin: "prepared",
+      tokenizer: tokenizerEntry(tokenizer, options.tokenizerName),
       dtype: packedDType(tokenizer.vocabSize),
       sources: await writing.sources(),
       skipped: countReasons(corpus.skipped),
@@ -111,7 +106,7 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
 }
 
 function checkOptions(options: PrepareOptions): void {
-  const { tokenizer, tokenizerName, chunkTokens, validationShare } = options;
+  const { chunkTokens, validationShare } = options;
   const check = (isRight: boolean, found: string, wanted: string) => {
     if (!isRight) throw new UsageError(`Cannot prepare with ${found}: expected ${wanted}`);
   };
@@ -130,65 +125,20 @@ function checkOptions(options: PrepareOptions): void {
     const isName = source === null || SOURCE_NAME.test(source);
     check(isName, `a source called "${source}"`, "letters, digits, - and _");
   }
-  if (tokenizer.vocabulary.bareCharacters.length > 0) {
-    throw new UnsupportedError(
-      `Cannot prepare with the tokenizer "${tokenizerName}": it merges characters that are no ` +
-        "pieces, which a tokenizer.json cannot express",
-    );
-  }
+  checkDataTokenizer(options.tokenizer, options.tokenizerName);
   checkOutput(options);
 }
 
 function checkOutput({ output, force }: PrepareOptions): void {
-  const names = namesIn(output);
+  const names = namesIfThere(output);
   if (names.length === 0) return;
-  if (!hasManifest(output)) {
-    throw new UsageError(
-      `Cannot prepare into "${output}": it holds something else ("${
-        names[0]
-      }"); choose a new folder`,
-    );
-  }
-  if (!force) {
-    throw new UsageError(
-      `Cannot prepare into "${output}": it holds prepared data; replace it with --force, or ` +
-        "choose another folder",
-    );
-  }
-}
-
-function namesIn(folder: string): string[] {
-  try {
-    return [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
-    throw error;
-  }
-}
-
-function removeIfThere(folder: string): void {
-  try {
-    Deno.removeSync(folder, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-}
-
-/** A function that lets signals in every now and then, which are looked for only when the event loop has nothing to do. */
-function pauses(signal: AbortSignal | undefined): () => Promise<void> {
-  let lastMs = performance.now();
-  return async () => {
-    if (performance.now() - lastMs < PAUSE_MS) return;
-    await setTimeout(0);
-    signal?.throwIfAborted();
-    lastMs = performance.now();
+  const refuse = (what: string): never => {
+    throw new UsageError(`Cannot prepare into "${output}": it holds ${what}`);
   };
-}
-
-function countReasons(skipped: readonly SkippedFile[]): Record<string, number> {
-  const counts: Record<string, number> = {};
-  for (const { reason } of skipped) counts[reason] = (counts[reason] ?? 0) + 1;
-  return counts;
+  const origin = originOf(output);
+  if (origin === null) refuse(`something else ("${names[0]}"); choose a new folder`);
+  if (origin === "adopted") refuse("chunk files of another program; choose a new folder");
+  if (!force) refuse("prepared data; replace it with --force, or choose another folder");
 }
 
 function nothingFound(skipped: readonly SkippedFile[]): UsageError {

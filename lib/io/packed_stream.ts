@@ -64,6 +64,8 @@ function readExactly(file: OpenFile, path: string, position: number, into: Uint8
 export interface PackedPart {
   readonly path: string;
   readonly tokens: number;
+  /** How many more there should be at its end, which are no part of the stream. Default 0. */
+  readonly padding?: number;
 }
 
 /** Files kept open at once; a window of the training order touches fewer. */
@@ -162,12 +164,12 @@ export class PackedTokens implements Disposable {
       closeSync(handle);
       this.#open.delete(oldest);
     }
-    const { path, tokens } = this.#parts[index];
+    const { path, tokens, padding = 0 } = this.#parts[index];
     const file = openFile(path);
-    if (file.header.tokens !== tokens) {
+    if (file.header.tokens !== tokens + padding) {
       closeSync(file.handle);
       throw new FormatError(
-        `Cannot read "${path}": it has ${file.header.tokens} tokens, expected ${tokens}`,
+        `Cannot read "${path}": it has ${file.header.tokens} tokens, expected ${tokens + padding}`,
       );
     }
     this.#open.set(index, file);

@@ -7,6 +7,9 @@ import { Tokenizer } from "./tokenizer.ts";
 import { readTokenizerConfig, readTokenizerJson } from "./tokenizer_json.ts";
 import { type Literal, METASPACE, type Vocabulary } from "./vocabulary.ts";
 
+/** Either of these makes a folder one with a tokenizer. */
+export const TOKENIZER_FILES: readonly string[] = ["tokenizer.model", "tokenizer.json"];
+
 /**
  * Loads the tokenizer of a model folder; `tokenizer.model` wins over `tokenizer.json`. Whether
  * prompts begin with BOS is taken from `tokenizer_config.json`, true where that says nothing.

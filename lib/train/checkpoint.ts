@@ -1,10 +1,12 @@
 // Checkpoints: Hugging Face model folders with the optimizer and trainer state beside the weights. A checkpoint exists
 // completely or not at all: it is written under another name, flushed to disk, then renamed.
 
-import { createHash } from "node:crypto";
-import { closeSync, fsyncSync, openSync, readSync } from "node:fs";
+import { closeSync, fsyncSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { FormatError } from "../core/errors.ts";
+import { type FileHash, hashFile } from "../io/file_hash.ts";
+import { ifThere, namesIfThere, removeIfThere, sizeIfThere } from "../io/if_there.ts";
+import { readJson } from "../io/json_file.ts";
 
 /** A complete checkpoint in a run folder. */
 export interface Checkpoint {
@@ -12,10 +14,8 @@ export interface Checkpoint {
   readonly folder: string;
 }
 
-interface ManifestFile {
+interface ManifestFile extends FileHash {
   readonly name: string;
-  readonly bytes: number;
-  readonly sha256: string;
 }
 
 const MANIFEST = "manifest.json";
@@ -38,8 +38,8 @@ export async function writeCheckpoint(
   removeIfThere(unfinished);
   Deno.mkdirSync(unfinished, { recursive: true });
   await fill(unfinished);
-  const names = [...Deno.readDirSync(unfinished)].map((entry) => entry.name).sort();
-  const files = names.map((name) => describeFile(unfinished, name));
+  const names = namesIfThere(unfinished);
+  const files = names.map((name) => ({ name, ...hashFile(join(unfinished, name)) }));
   Deno.writeTextFileSync(
     join(unfinished, MANIFEST),
     JSON.stringify({ step, files }, null, 2) + "\n",
@@ -54,14 +54,16 @@ export async function writeCheckpoint(
 
 /** The complete checkpoints of a run folder by ascending step; none when there is no such folder. */
 export function listCheckpoints(runFolder: string): Checkpoint[] {
-  const found: Checkpoint[] = [];
-  for (const name of namesIn(runFolder)) {
+  return checkpointFolders(runFolder).filter(({ folder }) => isComplete(folder))
+    .sort((a, b) => a.step - b.step);
+}
+
+/** Folders named as checkpoints, complete or not. */
+export function checkpointFolders(runFolder: string): Checkpoint[] {
+  return namesIfThere(runFolder).flatMap((name) => {
     const match = /^step-(\d+)$/.exec(name);
-    if (match === null) continue;
-    const folder = join(runFolder, name);
-    if (isComplete(folder)) found.push({ step: Number(match[1]), folder });
-  }
-  return found.sort((a, b) => a.step - b.step);
+    return match === null ? [] : [{ step: Number(match[1]), folder: join(runFolder, name) }];
+  });
 }
 
 /** The complete checkpoint of the highest step; null when there is none. */
@@ -75,7 +77,7 @@ export function latestCheckpoint(runFolder: string): Checkpoint | null {
  */
 export function verifyCheckpoint(folder: string): void {
   for (const file of readManifest(folder) ?? []) {
-    const actual = describeFile(folder, file.name);
+    const actual = hashFile(join(folder, file.name));
     if (actual.sha256 !== file.sha256) {
       throw new FormatError(
         `Cannot resume from "${folder}": "${file.name}" is damaged: its sha256 is ` +
@@ -100,38 +102,21 @@ export function pruneCheckpoints(
 /** Deletes what a run wrote into its folder: checkpoints, finished or not, and logs. Leaves other files alone. */
 export function clearRun(runFolder: string): void {
   const own = /^(step-\d+(\.unfinished)?|config\.yaml|metrics\.jsonl|validation\.jsonl)$/;
-  for (const name of namesIn(runFolder)) {
+  for (const name of namesIfThere(runFolder)) {
     if (own.test(name)) Deno.removeSync(join(runFolder, name), { recursive: true });
-  }
-}
-
-function namesIn(folder: string): string[] {
-  try {
-    return [...Deno.readDirSync(folder)].map((entry) => entry.name);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
-    throw error;
-  }
-}
-
-function removeIfThere(folder: string): void {
-  try {
-    Deno.removeSync(folder, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }
 
 /** True when all files of the manifest are there with their sizes. */
 function isComplete(folder: string): boolean {
   const files = readManifest(folder);
-  return files !== null && files.every(({ name, bytes }) => sizeOf(join(folder, name)) === bytes);
+  return files !== null &&
+    files.every(({ name, bytes }) => sizeIfThere(join(folder, name)) === bytes);
 }
 
 /** The files a manifest lists; null when there is no manifest or it is none of ours. */
 function readManifest(folder: string): ManifestFile[] | null {
-  if (sizeOf(join(folder, MANIFEST)) === null) return null;
-  const manifest: unknown = JSON.parse(Deno.readTextFileSync(join(folder, MANIFEST)));
+  const manifest = ifThere(() => readJson(join(folder, MANIFEST)));
   if (typeof manifest !== "object" || manifest === null || !("files" in manifest)) return null;
   const { files } = manifest;
   return Array.isArray(files) && files.every(isManifestFile) ? files : null;
@@ -142,33 +127,6 @@ function isManifestFile(value: unknown): value is ManifestFile {
     "name" in value && typeof value.name === "string" &&
     "bytes" in value && typeof value.bytes === "number" &&
     "sha256" in value && typeof value.sha256 === "string";
-}
-
-function sizeOf(path: string): number | null {
-  try {
-    return Deno.statSync(path).size;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
-  }
-}
-
-// SHA-256: with the CPU's instructions for it about 1.3 GB/s, twice as fast as MD5 and as fast as most disks write.
-function describeFile(folder: string, name: string): ManifestFile {
-  const hash = createHash("sha256");
-  const chunk = new Uint8Array(4 << 20);
-  const handle = openSync(join(folder, name), "r");
-  let bytes = 0;
-  try {
-    for (;;) {
-      const count = readSync(handle, chunk, 0, chunk.length, null);
-      if (count === 0) return { name, bytes, sha256: hash.digest("hex") };
-      hash.update(chunk.subarray(0, count));
-      bytes += count;
-    }
-  } finally {
-    closeSync(handle);
-  }
 }
 
 /** Waits until a file's content, or a folder's list of names, is on the disk. */

@@ -1,12 +1,13 @@
-// The data of a run: a folder that `tinyllama prepare` made, checked against the run's model, as training samples and
+// The data of a run: a folder of `tinyllama prepare` or `adopt`, checked against the run's model, as training samples and
 // held-out text.
 
-import { join } from "node:path";
+import { basename } from "node:path";
 import { FormatError, UsageError } from "../core/errors.ts";
 import { HeldOutTokens } from "../data/held_out.ts";
 import { SampleLoader } from "../data/loader.ts";
-import { type Manifest, type ManifestSplit, readManifest } from "../data/manifest.ts";
+import { type Manifest, type ManifestSplit, partsOf, readManifest } from "../data/manifest.ts";
 import { sourceShares } from "../data/mixture.ts";
+import { sizeIfThere } from "../io/if_there.ts";
 import { PackedTokens } from "../io/packed_stream.ts";
 import { packedFileBytes } from "../io/packed_tokens.ts";
 import { loadTokenizer, saveTokenizer } from "../tokenizer/tokenizer_folder.ts";
@@ -43,8 +44,7 @@ export async function openRunData(
   using opened = new DisposableStack();
   const open = (split: ManifestSplit) => {
     checkSizes(folder, manifest, split);
-    const parts = split.files.map(({ name, tokens }) => ({ path: join(folder, name), tokens }));
-    return opened.use(new PackedTokens(parts, manifest.tokenizer.vocab_size));
+    return opened.use(new PackedTokens(partsOf(folder, split), manifest.tokenizer.vocab_size));
   };
   const samples = new SampleLoader(
     manifest.sources.map(({ name, train }, i) => ({
@@ -93,22 +93,13 @@ function checkModel(
 
 /** Finds files that are missing or cut off before the run begins and not when it comes to them. */
 function checkSizes(folder: string, { dtype }: Manifest, split: ManifestSplit): void {
-  for (const { name, tokens } of split.files) {
-    const found = sizeOf(join(folder, name));
-    const wanted = packedFileBytes({ dtype, tokens });
+  for (const { path, tokens, padding = 0 } of partsOf(folder, split)) {
+    const found = sizeIfThere(path);
+    const wanted = packedFileBytes({ dtype, tokens: tokens + padding });
     if (found === wanted) continue;
     throw new FormatError(
-      `Cannot open the data in "${folder}": "${name}" ` +
+      `Cannot open the data in "${folder}": "${basename(path)}" ` +
         (found === null ? "is missing" : `has ${found} bytes, expected ${wanted}`),
     );
-  }
-}
-
-function sizeOf(path: string): number | null {
-  try {
-    return Deno.statSync(path).size;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
   }
 }

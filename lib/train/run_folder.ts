@@ -2,7 +2,8 @@
 
 import { join } from "node:path";
 import { FormatError, UsageError } from "../core/errors.ts";
-import { type Checkpoint, clearRun, latestCheckpoint } from "./checkpoint.ts";
+import { readJson } from "../io/json_file.ts";
+import { type Checkpoint, checkpointFolders, clearRun, latestCheckpoint } from "./checkpoint.ts";
 import type { RunConfig } from "./config.ts";
 
 /** How far a run is. */
@@ -17,9 +18,9 @@ export interface RunProgress {
 const STATE_FILE = "trainer_state.json";
 
 /**
- * Decides where a run begins: at its latest checkpoint with `resume`, else at the start in an empty folder. `force`
- * deletes an earlier run.
- * @throws {UsageError} when the folder holds a run and neither was asked for, or nothing to resume.
+ * Decides where a run begins: with `resume` at its latest checkpoint, where there is one, so that one command line serves
+ * every start of a job; else (null) at the start in a folder without a run. `force` deletes an earlier run.
+ * @throws {UsageError} when the folder holds a run and neither was asked for, or only damaged checkpoints to resume.
  */
 export function chooseStart(
   runFolder: string,
@@ -27,8 +28,12 @@ export function chooseStart(
 ): Checkpoint | null {
   const latest = latestCheckpoint(runFolder);
   if (choice.resume) {
-    if (latest !== null) return latest;
-    throw new UsageError(`Cannot resume "${runFolder}": it has no complete checkpoint`);
+    const [damaged] = checkpointFolders(runFolder);
+    if (latest !== null || damaged === undefined) return latest;
+    throw new UsageError(
+      `Cannot resume "${runFolder}": its checkpoint "${damaged.folder}" is not complete: a file is ` +
+        "missing or has another size; restore it, or delete the run with --force",
+    );
   }
   if (choice.force) clearRun(runFolder);
   else if (latest !== null) {
@@ -68,7 +73,7 @@ export function writeTrainerState(
  */
 export function readTrainerState(folder: string, config: RunConfig): RunProgress {
   const path = join(folder, STATE_FILE);
-  const state: unknown = JSON.parse(Deno.readTextFileSync(path));
+  const state = readJson(path);
   if (!isTrainerState(state)) throw new FormatError(`Cannot resume: "${path}" is not our file`);
   const then = flatten(state.course);
   const now = flatten(courseOf(config));

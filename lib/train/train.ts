@@ -9,7 +9,7 @@ import { chooseStart } from "./run_folder.ts";
 
 /** How a run begins, and who listens to it. */
 export interface TrainOptions {
-  /** Go on from the latest checkpoint in the run folder. Default false. */
+  /** Go on from the latest checkpoint in the run folder, if there is one. Default false. */
   readonly resume?: boolean;
   /** Delete an earlier run in the run folder. Default false. */
   readonly force?: boolean;
@@ -27,7 +27,7 @@ export interface TrainOptions {
  * const run = loadRunConfig("demo", [parseOverride("horizon.steps=100")]);
  * await train(run, { hooks: { onStep: ({ step, loss }) => console.log(step, loss) } });
  * ```
- * @throws {UsageError} when the run folder holds a run and neither `resume` nor `force` is asked for, or nothing to resume.
+ * @throws {UsageError} when the run folder holds a run and neither `resume` nor `force` is asked for.
  * @throws {FormatError} when the data is not there or damaged.
  */
 export async function train(

@@ -119,7 +119,7 @@ Deno.test({
         error += new TextDecoder().decode(next.value);
       }
       await child.stdout.cancel();
-      assert.equal((await child.status).code, 1);
+      assert.equal((await child.status).code, 130);
       assert.match(error, /error: Interrupted: what was prepared so far is deleted/);
       assert.deepEqual(namesIn(folder), ["texts"]);
     }),

@@ -55,7 +55,7 @@ Deno.test("help and version are results, no command and a wrong one are wrong us
     tinyllama([]),
   ]);
   assert.equal(help.code, 0);
-  for (const name of ["prepare", "pretrain", "generate", "tokenize", "doctor", "demo"]) {
+  for (const name of ["prepare", "adopt", "pretrain", "generate", "tokenize", "doctor", "demo"]) {
     assert.match(help.text, new RegExp(`^ {2}${name} `, "m"));
   }
   assert.match(version.text, /^\d+\.\d+\.\d+\n$/);
@@ -69,7 +69,7 @@ Deno.test("help and version are results, no command and a wrong one are wrong us
 });
 
 Deno.test("every command has help with examples", async () => {
-  const names = ["prepare", "pretrain", "generate", "tokenize", "doctor", "demo"];
+  const names = ["prepare", "adopt", "pretrain", "generate", "tokenize", "doctor", "demo"];
   await Promise.all(names.map(async (name) => {
     const { code, text } = await tinyllama([name, "--help"]);
     assert.equal(code, 0);

@@ -55,3 +55,21 @@ export function prose(bytes: number, seed = 1): string {
   }
   return text;
 }
+
+/**
+ * A chunk file as the original writes it with struct and numpy: "LITPKDS", version 1, the type's code (8 is u16, 4 is
+ * i32), the count, the ids, all little-endian.
+ */
+export function foreignChunk(ids: readonly number[], code: 8 | 4): Uint8Array {
+  const width = code === 8 ? 2 : 4;
+  const bytes = new Uint8Array(24 + ids.length * width);
+  const put = (at: number, value: number, size: number) => {
+    for (let i = 0; i < size; i++) bytes[at + i] = Math.floor(value / 256 ** i) % 256;
+  };
+  [..."LITPKDS"].forEach((letter, i) => bytes[i] = letter.charCodeAt(0));
+  put(7, 1, 8);
+  put(15, code, 1);
+  put(16, ids.length, 8);
+  ids.forEach((id, i) => put(24 + i * width, id, width));
+  return bytes;
+}

@@ -257,6 +257,18 @@ Deno.test("the audit finds a changed token, a lost file and separators that do n
     await assert.rejects(auditData(output, manifest, noPause), /it is damaged: its sha256 is/);
   }));
 
+Deno.test("a manifest of before there was adopted data is read as one of prepared data", () =>
+  inTempFolder(async (root) => {
+    writeFiles(root, texts(5));
+    const { manifest } = await prepare(optionsFor(root));
+    assert.equal(manifest.origin, "prepared");
+    const path = join(root, "out/manifest.json");
+    const text = Deno.readTextFileSync(path);
+    Deno.writeTextFileSync(path, text.replace(/ *"origin": "prepared",\n/, ""));
+    assert.notEqual(Deno.readTextFileSync(path), text);
+    assert.deepEqual(readManifest(join(root, "out")), manifest);
+  }));
+
 Deno.test("a manifest that is damaged or leads out of its folder is refused", () =>
   inTempFolder(async (root) => {
     writeFiles(root, texts(5));
@@ -293,8 +305,8 @@ Deno.test("a manifest that is damaged or leads out of its folder is refused", ()
     assert.throws(
       () => readManifest(output),
       new FormatError(
-        `Cannot open the data in "${output}": there is no manifest.json; ` +
-          `make it with: tinyllama prepare TEXTS --output ${output}`,
+        `Cannot open the data in "${output}": there is no manifest.json; make it for the 7 chunk ` +
+          `files there with: tinyllama adopt ${output}`,
       ),
     );
   }));

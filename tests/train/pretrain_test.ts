@@ -143,7 +143,6 @@ Deno.test("lines written after the checkpoint are written again, not twice", () 
 
 Deno.test("a run is neither overwritten nor resumed as another one by accident", () =>
   inFolder(async (config, backend) => {
-    assert.throws(() => chooseStart(config.output, { resume: true, force: false }), UsageError);
     await attempt(backend, config, { stopAfter: 2 });
     await assert.rejects(
       attempt(backend, config),
@@ -153,6 +152,21 @@ Deno.test("a run is neither overwritten nor resumed as another one by accident",
     await assert.rejects(
       attempt(backend, other, { resume: true }),
       /another configuration:\n {2}adamw.beta2: 0.95 then, 0.99 now/,
+    );
+  }));
+
+Deno.test("resuming begins where there is nothing, but not beside a damaged checkpoint", () =>
+  inFolder(async (config, backend) => {
+    const { steps } = await attempt(backend, config, { resume: true, stopAfter: 2 });
+    assert.deepEqual(steps.map(({ step }) => step), [1, 2]);
+    const folder = latestCheckpoint(config.output)?.folder ?? "";
+    Deno.truncateSync(join(folder, "model.safetensors"), 100);
+    await assert.rejects(
+      attempt(backend, config, { resume: true }),
+      new UsageError(
+        `Cannot resume "${config.output}": its checkpoint "${folder}" is not complete: a file is ` +
+          "missing or has another size; restore it, or delete the run with --force",
+      ),
     );
   }));
 
