@@ -4,9 +4,9 @@
 import { cpuBackend } from "../../lib/backend/cpu/backend.ts";
 import { findNative, openNative } from "../../lib/backend/cpu/native.ts";
 import { openBackend } from "../../lib/backend/open.ts";
-import { type AdapterReport, findAdapter } from "../../lib/backend/webgpu/device.ts";
 import type { Backend } from "../../lib/core/backend.ts";
 import { cudaForTests } from "../cuda_sim/device.ts";
+import { openWebgpu, webgpuMissing } from "./webgpu_adapter.ts";
 
 /** One way to compute. */
 export interface TestDevice {
@@ -27,12 +27,19 @@ const noBf16 = native.kind === "found" && !native.build.hasBf16
 
 const cudaDevice = await cudaForTests();
 
+/** Opened twice: nothing may depend on what a device did before. */
+const WEBGPU: TestDevice = {
+  name: "webgpu",
+  missing: webgpuMissing,
+  variants: [openWebgpu, openWebgpu],
+};
+
 /** Devices as a user names them, with products in f32. */
 export const DEVICES: readonly TestDevice[] = [
   device("cpu:native", "f32", notBuilt),
   device("cpu:wasm", "f32", null),
   device("cpu:wasm64", "f32", null),
-  webgpu(await findAdapter()),
+  WEBGPU,
   cuda("f32"),
 ];
 
@@ -50,16 +57,6 @@ function device(name: string, matmul: "f32" | "bf16", missing: string | null): T
     name: matmul === "f32" ? name : `${name} (${matmul} products)`,
     missing,
     variants: THREADS.map((threads) => () => openBackend({ device: name, threads, matmul })),
-  };
-}
-
-/** Opened twice: nothing may depend on what a device did before. */
-function webgpu(adapter: AdapterReport | null): TestDevice {
-  const open = () => openBackend({ device: "webgpu", threads: null, matmul: "f32" });
-  return {
-    name: "webgpu",
-    missing: adapter === null ? "no adapter: a driver with Vulkan is needed" : null,
-    variants: [open, open],
   };
 }
 

@@ -3,13 +3,12 @@
 // same everywhere.
 
 import { webgpuBackend } from "../../lib/backend/webgpu/backend.ts";
-import { type AdapterReport, findAdapter, openDevice } from "../../lib/backend/webgpu/device.ts";
+import { type AdapterReport, openDevice } from "../../lib/backend/webgpu/device.ts";
 import type { TestDevice } from "./devices.ts";
+import { adapter, webgpuMissing } from "./webgpu_adapter.ts";
 
 /** 64 rows of the widest operands of the linear cases, and no more. */
 const SMALL_BINDING_BYTES = 2 ** 21;
-
-const adapter = await findAdapter();
 
 /** The devices on which a family runs besides `webgpu`. */
 export function otherWebgpuKernels(family: string): readonly TestDevice[] {
@@ -34,7 +33,7 @@ function changed(what: string, change: (report: AdapterReport) => AdapterReport)
   };
   return {
     name: `webgpu with ${what}`,
-    missing: adapter === null ? "no adapter: a driver with Vulkan is needed" : null,
+    missing: webgpuMissing,
     variants: [open, open],
   };
 }

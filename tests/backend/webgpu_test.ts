@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { openBackend } from "../../lib/backend/open.ts";
 import { webgpuBackend } from "../../lib/backend/webgpu/backend.ts";
-import { findAdapter, openDevice } from "../../lib/backend/webgpu/device.ts";
+import { openDevice } from "../../lib/backend/webgpu/device.ts";
 import type { Backend } from "../../lib/core/backend.ts";
 import { DeviceError } from "../../lib/core/errors.ts";
 import { carve, reshape, rows, type Tensor } from "../../lib/core/tensor.ts";
@@ -13,24 +13,9 @@ import { forward } from "../../lib/model/forward.ts";
 import { allocateKvCache } from "../../lib/model/kv_cache.ts";
 import { allocateParameters, residentWeights } from "../../lib/model/weights.ts";
 import { SMALL_RUN } from "../train/training_setup.ts";
+import { adapter, onWebgpu, webgpuTest } from "./webgpu_adapter.ts";
 
-const adapter = await findAdapter();
 const MEBIBYTE = 1 << 20;
-
-function open(): Promise<Backend> {
-  return openBackend({ device: "webgpu", threads: null, matmul: "f32" });
-}
-
-function onWebgpu(name: string, run: (backend: Backend) => Promise<void> | void): void {
-  Deno.test({
-    name: `${name} on webgpu${adapter === null ? " (skipped: no adapter)" : ""}`,
-    ignore: adapter === null,
-    async fn() {
-      using backend = await open();
-      await run(backend);
-    },
-  });
-}
 
 const f32 = (...shape: number[]) => ({ dtype: "f32", shape }) as const;
 const i32 = (...shape: number[]) => ({ dtype: "i32", shape }) as const;
@@ -185,22 +170,18 @@ onWebgpu("foreign and disposed tensors are refused", async (backend) => {
   await assert.rejects(() => backend.read(x), /disposed/);
 });
 
-Deno.test({
-  name: "a lost device is an error at the next read",
-  ignore: adapter === null,
-  async fn() {
-    const gpu = await openDevice();
-    using backend = await webgpuBackend(gpu);
-    using arena = backend.allocate("a", { x: f32(64) });
-    backend.fill(arena.tensors.x, 1);
-    gpu.device.destroy();
-    await gpu.device.lost;
-    await assert.rejects(
-      () => backend.read(arena.tensors.x),
-      (error) =>
-        error instanceof DeviceError && /webgpu \(.*\): the device was lost/.test(error.message),
-    );
-  },
+webgpuTest("a lost device is an error at the next read", async () => {
+  const gpu = await openDevice();
+  using backend = await webgpuBackend(gpu);
+  using arena = backend.allocate("a", { x: f32(64) });
+  backend.fill(arena.tensors.x, 1);
+  gpu.device.destroy();
+  await gpu.device.lost;
+  await assert.rejects(
+    () => backend.read(arena.tensors.x),
+    (error) =>
+      error instanceof DeviceError && /webgpu \(.*\): the device was lost/.test(error.message),
+  );
 });
 
 onWebgpu("models and caches of 100 rounds are given back", async (backend) => {

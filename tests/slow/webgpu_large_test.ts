@@ -2,12 +2,10 @@
 // one cuts it into ranges, and the seams must not show.
 
 import assert from "node:assert/strict";
-import { openBackend } from "../../lib/backend/open.ts";
-import { findAdapter } from "../../lib/backend/webgpu/device.ts";
 import type { Backend } from "../../lib/core/backend.ts";
 import { reshape, rows, type Tensor } from "../../lib/core/tensor.ts";
+import { onWebgpu } from "../backend/webgpu_adapter.ts";
 
-const adapter = await findAdapter();
 const V = 32000, C = 2048;
 /** Tokens on both sides of where ranges of 128 MiB meet, at the ends, and twice the same. */
 const IDS = [0, 1, 16319, 16320, 16321, 16383, 16384, 31999, 16320, 0, 31998];
@@ -16,17 +14,6 @@ const f32 = (...shape: number[]) => ({ dtype: "f32", shape }) as const;
 
 async function floats(backend: Backend, tensor: Tensor): Promise<Float32Array> {
   return new Float32Array(await backend.read(tensor));
-}
-
-function onWebgpu(name: string, run: (backend: Backend) => Promise<void>): void {
-  Deno.test({
-    name: `${name} on webgpu${adapter === null ? " (skipped: no adapter)" : ""}`,
-    ignore: adapter === null,
-    async fn() {
-      using backend = await openBackend({ device: "webgpu", threads: null, matmul: "f32" });
-      await run(backend);
-    },
-  });
 }
 
 /** A value that tells rows and columns apart, exact in bf16. */

@@ -18,7 +18,8 @@ Deno.test({
         const { code, stdout, stderr } = await command.output();
         assert.equal(code, 0, new TextDecoder().decode(stderr));
         const step = Number(new TextDecoder().decode(stdout));
-        assert.ok(step >= 2 && step <= 4, `it ended with step ${step}`);
+        // It has 200 steps and would end with the last of them if the signal came only between two runs of the event loop.
+        assert.ok(step >= 2 && step <= 10, `it ended with step ${step}`);
       } finally {
         Deno.removeSync(output, { recursive: true });
       }

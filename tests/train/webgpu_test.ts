@@ -1,27 +1,16 @@
 // Training on WebGPU: the CPU's course within rounding, its own bit for bit, resumed and across devices.
 
 import assert from "node:assert/strict";
-import { openBackend } from "../../lib/backend/open.ts";
-import { findAdapter } from "../../lib/backend/webgpu/device.ts";
 import type { Backend } from "../../lib/core/backend.ts";
 import { latestCheckpoint } from "../../lib/train/checkpoint.ts";
 import type { RunConfig } from "../../lib/train/config.ts";
 import { pretrain } from "../../lib/train/pretrain.ts";
 import { chooseStart } from "../../lib/train/run_folder.ts";
+import { openWebgpu, webgpuTest } from "../backend/webgpu_adapter.ts";
 import { congruentialSamples, openCpu, SMALL_RUN, train } from "./training_setup.ts";
 
-const adapter = await findAdapter();
 /** Relative difference of a step's loss and norm between devices; both round in f32, in different orders. */
 const STEP_TOLERANCE = 1e-4;
-
-function onWebgpu(name: string, run: () => Promise<void>): void {
-  const reason = adapter === null ? " (skipped: no adapter)" : "";
-  Deno.test({ name: `${name} on webgpu${reason}`, ignore: adapter === null, fn: run });
-}
-
-function openWebgpu(): Promise<Backend> {
-  return openBackend({ device: "webgpu", threads: null, matmul: "f32" });
-}
 
 interface Course {
   readonly loss: number | null;
@@ -39,7 +28,7 @@ function checkClose(found: readonly Course[], expected: readonly Course[]): void
   });
 }
 
-onWebgpu("fifty steps take the course of the CPU", async () => {
+webgpuTest("fifty steps take the course of the CPU", async () => {
   const schedule = { lr: 3e-3, minLr: 3e-4, warmupSteps: 5, totalSteps: 50 };
   for (const recompute of ["none", "block"] as const) {
     const config: RunConfig = { ...SMALL_RUN, schedule, recompute };
@@ -51,7 +40,7 @@ onWebgpu("fifty steps take the course of the CPU", async () => {
   }
 });
 
-onWebgpu("same seed: the same losses bit for bit", async () => {
+webgpuTest("same seed: the same losses bit for bit", async () => {
   using one = await openWebgpu();
   using other = await openWebgpu();
   const first = await train(one, SMALL_RUN, 8);
@@ -102,7 +91,7 @@ async function interrupted(first: Backend, second: Backend): Promise<Course[]> {
   }
 }
 
-onWebgpu(
+webgpuTest(
   "interrupted and resumed: bit for bit, and from the CPU's checkpoint and back",
   async () => {
     using cpu = await openCpu(1);
