@@ -61,6 +61,9 @@ export class Trainer implements Disposable {
   readonly #plan: TrainingPlan;
   readonly #losses: Tensor; //      (micro-steps, N) f32
   readonly #lossRows: readonly Tensor[];
+  readonly #microLosses: Tensor; // (N) f32 of the micro-step in progress
+  /** The first micro-step of a step, and all later ones, which are the same work on the same tensors. */
+  readonly #microSteps: readonly { readonly key: string; readonly record: () => void }[];
   readonly #summary: Tensor;
   readonly #lossSum: Tensor; //     (1)
   readonly #inputs: Int32Array;
@@ -89,6 +92,7 @@ export class Trainer implements Disposable {
     );
     const results = use(backend.allocate("losses", {
       losses: { dtype: "f32", shape: [microSteps, N] },
+      microLosses: { dtype: "f32", shape: [N] },
       summary: { dtype: "f32", shape: [SUMMARY_LENGTH] },
     }));
     this.#losses = results.tensors.losses;
@@ -96,6 +100,7 @@ export class Trainer implements Disposable {
       { length: microSteps },
       (_, i) => reshape(rows(this.#losses, i, i + 1), [N]),
     );
+    this.#microLosses = results.tensors.microLosses;
     this.#summary = results.tensors.summary;
     this.#lossSum = carve(this.#summary, "loss sum", { dtype: "f32", shape: [1] }, 0);
     const clip = carve(this.#summary, "clip", { dtype: "f32", shape: [2] }, 4 * CLIP_OFFSET);
@@ -112,6 +117,11 @@ export class Trainer implements Disposable {
     this.#inputs = new Int32Array(N);
     this.#targets = new Int32Array(N);
     this.#scale = 1 / (N * microSteps);
+    const id = crypto.randomUUID();
+    this.#microSteps = [0, 1].map((micro) => ({
+      key: `micro-step ${micro} ${id}`,
+      record: () => this.#recordMicroStep(micro),
+    }));
   }
 
   /** Writes the initial weights of `seed`. */
@@ -146,7 +156,7 @@ export class Trainer implements Disposable {
   /** Summed cross-entropy of one micro-batch with tokens and targets (B, T); targets below 0 do not count. */
   async evaluate(inputs: Int32Array, targets: Int32Array): Promise<number> {
     const plan = this.#plan;
-    const losses = this.#lossRows[0];
+    const losses = this.#microLosses;
     this.#backend.write(plan.tokens, inputs);
     this.#backend.write(plan.targets, targets);
     forward(this.model, plan.tokens, plan, null);
@@ -162,13 +172,20 @@ export class Trainer implements Disposable {
 
   #microStep(micro: number): void {
     const plan = this.#plan;
-    // The head is done with the backward pass' own buffers before that starts, so its gradient may lie in one.
-    const dHidden = plan.gradients.dNormed;
     this.#backend.write(plan.tokens, this.#inputs);
     this.#backend.write(plan.targets, this.#targets);
+    const { key, record } = this.#microSteps[Math.min(micro, 1)];
+    this.#backend.replay(key, record);
+    this.#backend.copy(this.#lossRows[micro], this.#microLosses);
+  }
+
+  #recordMicroStep(micro: number): void {
+    const plan = this.#plan;
+    // The head is done with the backward pass' own buffers before that starts, so its gradient may lie in one.
+    const dHidden = plan.gradients.dNormed;
     this.#grads.begin(micro);
     forward(this.model, plan.tokens, plan, null);
-    headLossBackward(this.model, plan, this.#lossRows[micro], this.#scale, dHidden, this.#grads);
+    headLossBackward(this.model, plan, this.#microLosses, this.#scale, dHidden, this.#grads);
     backward(this.model, plan.tokens, plan, dHidden, this.#grads);
   }
 
