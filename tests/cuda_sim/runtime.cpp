@@ -1,6 +1,7 @@
 // The CUDA runtime's C symbols on the host: memory, streams that run their work only when somebody waits for it, events,
 // captured graphs. Running late is what a real card may do: it shows host memory that is reused too soon.
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -25,6 +26,8 @@ struct Stream {
 struct Event {
   Stream *stream = nullptr;
   uint64_t mark = 0;
+  /** When the work before it was done, by the host's clock; shared with the work that notes it. */
+  std::shared_ptr<double> reached_ms = std::make_shared<double>(0);
 };
 
 using Graph = std::vector<Work>;
@@ -271,7 +274,25 @@ EXPORT int cudaEventRecord(void *event, void *handle) {
     return refuse(INVALID_HANDLE, "recording an event");
   }
   if (stream->captured != nullptr) return refuse(CAPTURE_UNSUPPORTED, "recording an event");
-  *static_cast<Event *>(event) = {stream, stream->enqueued};
+  Event &one = *static_cast<Event *>(event);
+  const std::shared_ptr<double> reached_ms = one.reached_ms;
+  enqueue(handle, [=] {
+    using namespace std::chrono;
+    *reached_ms = duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
+  });
+  one.stream = stream;
+  one.mark = stream->enqueued;
+  return failure();
+}
+
+EXPORT int cudaEventElapsedTime(float *milliseconds, void *start, void *end) {
+  const Lock lock;
+  const Event &first = *static_cast<Event *>(start), &last = *static_cast<Event *>(end);
+  for (const Event *one : {&first, &last}) {
+    if (one->stream == nullptr) return refuse(INVALID_HANDLE, "the time of no event");
+    if (one->stream->done < one->mark) return NOT_READY;
+  }
+  *milliseconds = float(*last.reached_ms - *first.reached_ms);
   return failure();
 }
 
