@@ -96,8 +96,9 @@ class FieldReader {
 
 /** Rotary settings in both spellings: `rope_theta` + `rope_scaling`, and transformers 5's `rope_parameters`. */
 function readRope(reader: FieldReader): { ropeTheta: number; ropeFactor: number } {
-  const nested = reader.fields.rope_parameters ?? reader.fields.rope_scaling ?? {};
-  if (!isFields(nested)) return reader.fail("rope_parameters", "an object");
+  const key = (reader.fields.rope_parameters ?? null) === null ? "rope_scaling" : "rope_parameters";
+  const nested = reader.fields[key] ?? {};
+  if (!isFields(nested)) return reader.fail(key, "an object");
   const rope = new FieldReader(nested, reader.source);
   rope.only("rope_type", ["default", "linear"]);
   rope.only("type", ["default", "linear"]);

@@ -1,7 +1,6 @@
 // A pretraining run as a YAML file: what may stand in it, what it means, and everything derived from it.
 // Keys on disk are snake_case; the rest of the program sees RunConfig.
 
-import { readFileSync } from "node:fs";
 import { dirname, isAbsolute, join, relative } from "node:path";
 import { stringify } from "yaml";
 import { z } from "zod";
@@ -11,7 +10,7 @@ import type { AdamwOptions } from "../core/ops.ts";
 import type { Recompute } from "../model/activations.ts";
 import { MODEL_KEYS, type ModelConfig, parseModelConfig } from "../model/config.ts";
 import type { LearningRateSchedule } from "./schedule.ts";
-import { type Override, YamlFile } from "./yaml_file.ts";
+import { type Override, readYamlFile, type YamlFile } from "./yaml_file.ts";
 
 /** A run with nothing left to decide: lengths in steps, the model spelled out. */
 export interface RunConfig {
@@ -144,7 +143,7 @@ type RunFile = z.output<typeof completeSchema>;
 /** Known keys by dotted path, for suggestions. */
 function knownKeys(): Record<string, readonly string[]> {
   const keys: Record<string, readonly string[]> = {
-    "": ["model", ...Object.keys(rootShape)],
+    "": Object.keys(rootShape),
     model: MODEL_KEYS,
   };
   for (const [name, shape] of Object.entries(sections)) keys[name] = Object.keys(shape);
@@ -157,7 +156,7 @@ function knownKeys(): Record<string, readonly string[]> {
  */
 export function loadRunConfig(path: string, overrides: readonly Override[] = []): LoadedConfig {
   const found = findConfig(path, "train", ".");
-  const file = new YamlFile(found, readFileSync(found, "utf8"));
+  const file = readYamlFile(found);
   const ofModel = (one: Override) => one.path[0] === "model" && one.path.length > 1;
   for (const override of overrides.filter((one) => !ofModel(one))) file.set(override);
   const resolved = typeof file.get(["model"]) === "string"
@@ -188,7 +187,7 @@ function loadModelFile(
   overrides: readonly Override[],
 ): ModelFile {
   const path = findConfig(reference, "models", from);
-  const file = new YamlFile(path, readFileSync(path, "utf8"));
+  const file = readYamlFile(path);
   for (const override of overrides) file.set({ ...override, path: override.path.slice(1) });
   return file.check(modelSchema, { "": MODEL_KEYS });
 }

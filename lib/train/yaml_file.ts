@@ -4,8 +4,14 @@
 import { isCollection, isMap, isScalar, LineCounter, parse, parseDocument } from "yaml";
 import type { z } from "zod";
 import { UsageError } from "../core/errors.ts";
+import { quote } from "../core/quote.ts";
 
 type Path = readonly (string | number)[];
+
+const MAX_BYTES = 1 << 20;
+const SHOWN_MISTAKES = 20;
+/** What the parser reports where its recursion ends. */
+const TOO_DEEP = /Maximum call stack|Stack overflow/;
 
 /** One `--set key=value` of the command line: dotted key, YAML value. */
 export interface Override {
@@ -35,6 +41,18 @@ export function parseOverride(text: string, flag = `--set ${text}`): Override {
   }
 }
 
+/**
+ * Reads the YAML file `path`.
+ * @throws {UsageError} when it is no YAML mapping, with line and column, or longer than a person would write.
+ */
+export function readYamlFile(path: string): YamlFile {
+  const { size } = Deno.statSync(path);
+  if (size <= MAX_BYTES) return new YamlFile(path, Deno.readTextFileSync(path));
+  throw new UsageError(
+    `Cannot use "${path}": it has ${size} bytes, expected a configuration of at most ${MAX_BYTES}`,
+  );
+}
+
 /** A parsed YAML mapping with the overrides applied to it. */
 export class YamlFile {
   readonly path: string;
@@ -50,8 +68,11 @@ export class YamlFile {
   constructor(path: string, text: string) {
     this.path = path;
     this.#document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false });
-    for (const error of this.#document.errors) {
-      this.#mistakes.push(`${this.#position(error.pos[0])}: ${error.message}`);
+    const { errors } = this.#document;
+    const tooDeep = errors.find(({ message }) => TOO_DEEP.test(message));
+    for (const { pos, message } of tooDeep === undefined ? errors : [tooDeep]) {
+      const what = tooDeep === undefined ? message : "nested too deeply";
+      this.#mistakes.push(`${this.#position(pos[0])}: ${what}`);
     }
     if (this.#mistakes.length === 0 && !isMap(this.#document.contents)) {
       this.#mistakes.push(`${path}:1:1: expected a mapping of keys to values`);
@@ -74,7 +95,7 @@ export class YamlFile {
 
   /** The value at a path as plain data; undefined when there is none. */
   get(path: Path): unknown {
-    let value: unknown = this.#document.toJS();
+    let value = this.#plain();
     for (const key of path) {
       if (typeof value !== "object" || value === null) return undefined;
       value = new Map<string, unknown>(Object.entries(value)).get(String(key));
@@ -88,7 +109,7 @@ export class YamlFile {
    * @throws {UsageError} listing every mistake.
    */
   check<T>(schema: z.ZodType<T>, keys: Readonly<Record<string, readonly string[]>>): T {
-    const result = schema.safeParse(this.#document.toJS());
+    const result = schema.safeParse(this.#plain());
     if (result.success) return result.data;
     for (const issue of result.error.issues) {
       const path = issue.path.map((part) => typeof part === "symbol" ? String(part) : part);
@@ -103,7 +124,7 @@ export class YamlFile {
   /** Notes that the value at `path` is not what was wanted; `throwMistakes` reports it. */
   mistake(path: Path, wanted: string): void {
     const value = this.get(path);
-    const found = value === undefined ? "is missing" : `is ${JSON.stringify(value)}`;
+    const found = value === undefined ? "is missing" : `is ${quote(value)}`;
     this.#mistakes.push(`${this.#where(path)}: "${path.join(".")}" ${found}, ${wanted}`);
   }
 
@@ -112,7 +133,19 @@ export class YamlFile {
     if (this.#mistakes.length === 0) return;
     const count = this.#mistakes.length;
     const title = `Cannot use "${this.path}": ${count} mistake${count === 1 ? "" : "s"}`;
-    throw new UsageError([title, ...this.#mistakes.map((line) => `  ${line}`)].join("\n"));
+    const shown = this.#mistakes.slice(0, SHOWN_MISTAKES);
+    if (count > shown.length) shown.push(`and ${count - shown.length} more`);
+    throw new UsageError([title, ...shown.map((line) => `  ${line}`)].join("\n"));
+  }
+
+  /** The content as plain data. */
+  #plain(): unknown {
+    try {
+      return this.#document.toJS();
+    } catch (error) {
+      if (!(error instanceof ReferenceError)) throw error;
+      throw new UsageError(`Cannot use "${this.path}": ${error.message}`);
+    }
   }
 
   #unknownKey(parent: Path, key: string, known: readonly string[]): void {
@@ -122,7 +155,7 @@ export class YamlFile {
     const hint = close === null
       ? `known keys are ${known.join(", ")}`
       : `did you mean "${prefix}${close}"?`;
-    this.#mistakes.push(`${this.#where(path)}: unknown key "${path.join(".")}", ${hint}`);
+    this.#mistakes.push(`${this.#where(path)}: unknown key ${quote(path.join("."))}, ${hint}`);
   }
 
   /** Where the key of `path` stands, or the nearest mapping around it. */

@@ -22,6 +22,9 @@ const TINYLLAMA = {
   eos_token_id: 2,
 };
 
+/** Nested far deeper than any recursion reaches. */
+const DEEP: unknown = JSON.parse("[".repeat(100_000) + "]".repeat(100_000));
+
 Deno.test("parameterCount() of TinyLlama 1.1B is 1,100,048,384", () => {
   const config = parseModelConfig(TINYLLAMA, "config.json");
   assert.equal(parameterCount(config), 1_100_048_384);
@@ -64,12 +67,18 @@ Deno.test("parseModelConfig() names the key it cannot accept", () => {
     [{ hidden_act: "gelu" }, /"hidden_act" is "gelu", expected "silu"/],
     [{ rope_scaling: { rope_type: "llama3", factor: 8 } }, /"rope_type" is "llama3"/],
     [{ eos_token_id: [] }, /"eos_token_id" is \[\]/],
+    [{ rope_scaling: 8 }, /"rope_scaling" is 8, expected an object/],
+    [{ rope_parameters: "linear", rope_scaling: null }, /"rope_parameters" is "linear", expected/],
+    [{ vocab_size: DEEP }, /"vocab_size" is \[\.\.\.\], expected a positive integer$/],
+    [{ eos_token_id: DEEP }, /"eos_token_id" is \[\.\.\.\], expected a token id/],
+    [{ rope_scaling: DEEP }, /"rope_scaling" is \[\.\.\.\], expected an object/],
+    [{ hidden_act: "x".repeat(1 << 20) }, /"hidden_act" is "x{77}\.\.\.", expected "silu"$/],
   ];
   for (const [change, message] of cases) {
     assert.throws(
       () => parseModelConfig({ ...TINYLLAMA, ...change }, "config.json"),
       (error) => error instanceof FormatError && message.test(error.message),
-      JSON.stringify(change),
+      Object.keys(change).join(),
     );
   }
   assert.throws(() => parseModelConfig([], "config.json"), FormatError);

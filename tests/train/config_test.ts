@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { footprintOf } from "../../lib/backend/footprint.ts";
 import { UsageError } from "../../lib/core/errors.ts";
 import { loadRunConfig } from "../../lib/train/config.ts";
 import { planRun } from "../../lib/train/plan.ts";
@@ -49,13 +50,23 @@ Deno.test("the paper's run has every number of section 2.4", () => {
   assert.equal(config.batchTokens, 2097152);
   assert.equal(config.microSteps, 128);
   assert.deepEqual(config.data.weights, { slimpajama: 0.7, starcoder: 0.3 });
-  const plan = planRun(config);
+  const plan = planRun(config, footprintOf("cpu", "f32"));
   assert.equal(plan.parameters, 1100048384);
   assert.equal(plan.flopsPerToken, 6 * 1034420224 + 6 * 22 * 2048 * 2048);
   const bytes = (label: string) => plan.memory.find((line) => line.label === label)?.byteLength;
   for (const label of ["parameters", "gradients", "optimizer m", "optimizer v"]) {
     assert.equal(bytes(label), 4 * 1100048384);
   }
+});
+
+Deno.test("the paper's run fits a card of 40 GB with its micro-batch of 8", () => {
+  const { config } = load(join(ROOT, "configs", "train", "tinyllama-1.1b.yaml"));
+  assert.equal(config.microBatchSize, 8);
+  const total = (recompute: typeof config.recompute) =>
+    planRun({ ...config, recompute }, footprintOf("cuda", config.precision)).memory
+      .reduce((sum, { byteLength }) => sum + byteLength, 0);
+  assert.ok(total(config.recompute) < 40e9, `${total(config.recompute)} bytes`);
+  assert.ok(total("none") > 40e9, "nothing would have to be computed again");
 });
 
 Deno.test("every shipped configuration loads, and its resolved text loads as itself", () => {
@@ -85,7 +96,7 @@ Deno.test("every model file loads by name", () => {
       "data.sequence_length=64",
       "batch_tokens=1024",
     );
-    assert.equal(planRun(config).parameters, sizes[model], name);
+    assert.equal(planRun(config, footprintOf("cpu", "f32")).parameters, sizes[model], name);
   }
 });
 
@@ -142,6 +153,37 @@ Deno.test("combinations that cannot work are refused", () => {
 Deno.test("text that is not YAML is refused with line and column", () => {
   assert.match(mistake("run:\n  name: [1,\n"), /run.yaml:\d+:\d+: /);
   assert.match(mistake("- 1\n"), /run.yaml:1:1: expected a mapping/);
+});
+
+Deno.test("hostile files end in a few lines: deep, long, twice the same key, aliases", () => {
+  const deep = (open: string) => mistake(`run:\n  ${open.repeat(100_000)}`);
+  const tooDeep = /^Cannot use "run.yaml": 1 mistake\n {2}run.yaml:2:\d+: nested too deeply$/;
+  for (const open of ["[", "{", "- ", "? "]) assert.match(deep(open), tooDeep);
+  assert.match(
+    mistake(changed("data/demo", "x".repeat(1 << 20))),
+    /^Cannot use "run.yaml": it has \d+ bytes, expected a configuration of at most 1048576$/,
+  );
+  const twice = mistake(demoText + "device: cpu\n");
+  assert.match(twice, /^Cannot use "run.yaml": 1 mistake\n.* Map keys must be unique$/);
+  assert.match(
+    mistake(changed("seed: 3407", "seed: *other")),
+    /^Cannot use "run.yaml": Unresolved alias .*: other$/,
+  );
+  const nine = (name: string) => `[${new Array(9).fill(`*${name}`)}]`;
+  const bomb = [..."bcdefghi"].map((name, i) => `${name}: &${name} ${nine("abcdefgh"[i])}\n`);
+  assert.match(
+    mistake(`a: &a [x]\n${bomb.join("")}`),
+    /^Cannot use "run.yaml": Excessive alias count.*$/,
+  );
+  const unknown = Array.from({ length: 1000 }, (_, i) => `key${i}: 1\n`).join("");
+  const lines = mistake(demoText + unknown).split("\n");
+  assert.equal(lines[0], 'Cannot use "run.yaml": 1000 mistakes');
+  assert.equal(lines.length, 22);
+  assert.equal(lines.at(-1), "  and 980 more");
+  assert.match(
+    mistake(changed("seed: 3407", `seed: [${"1, ".repeat(200_000)}]`)),
+    /"run.seed" is \[1, 1, 1, 1, 1, 1, 1, 1, \.\.\.\], expected an integer of 0 or more$/,
+  );
 });
 
 Deno.test("--set overrides, creates nothing unknown, and is named in its mistakes", () => {
