@@ -16,11 +16,16 @@ export function quote(value: unknown): string {
   return `[${items.join(", ")}${value.length > MAX_ITEMS ? ", ..." : ""}]`;
 }
 
+/** The beginning of a message that others wrote about a foreign file, at most `maxText` characters of it. */
+export function shorten(text: string, maxText = MAX_TEXT): string {
+  return text.length > maxText ? `${text.slice(0, maxText - 3)}...` : text;
+}
+
 function quoteItem(item: unknown): string {
   if (typeof item === "string") return quoteText(item, MAX_TEXT / MAX_ITEMS);
   return typeof item === "object" && item !== null ? "..." : String(item);
 }
 
 function quoteText(text: string, maxText: number): string {
-  return JSON.stringify(text.length > maxText ? `${text.slice(0, maxText - 3)}...` : text);
+  return JSON.stringify(shorten(text, maxText));
 }

@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { FormatError } from "../core/errors.ts";
+import { quote, shorten } from "../core/quote.ts";
 import { ifThere } from "../io/if_there.ts";
 import { readJson } from "../io/json_file.ts";
 import type { PackedPart } from "../io/packed_stream.ts";
@@ -17,6 +18,9 @@ export const MANIFEST_VERSION = 1;
 
 /** What a source may be called: its name becomes part of file names and of configuration keys. */
 export const SOURCE_NAME = /^[A-Za-z0-9][A-Za-z0-9_-]*$/;
+
+/** Characters of what is wrong in a message. */
+const MAX_REASON = 200;
 
 const count = () => z.int().min(0);
 const sha256 = () => z.string().regex(/^[0-9a-f]{64}$/, "expected a SHA-256 in hex");
@@ -85,7 +89,9 @@ export function readManifest(folder: string): Manifest {
   const result = manifestSchema.safeParse(value);
   if (!result.success) {
     const { path: keys, message } = result.error.issues[0];
-    throw new FormatError(`Cannot read "${path}": "${keys.join(".")}": ${message}`);
+    throw new FormatError(
+      `Cannot read "${path}": ${quote(keys.join("."))}: ${shorten(message, MAX_REASON)}`,
+    );
   }
   checkSums(result.data, path);
   return result.data;

@@ -1,7 +1,7 @@
 // Values in messages: what they are, never more than a line, whatever they hold.
 
 import assert from "node:assert/strict";
-import { quote } from "../../lib/core/quote.ts";
+import { quote, shorten } from "../../lib/core/quote.ts";
 
 Deno.test("values are shown as they are written", () => {
   const cases: [unknown, string][] = [
@@ -20,6 +20,8 @@ Deno.test("values are shown as they are written", () => {
 Deno.test("long and deep values give short texts", () => {
   const deep: unknown = JSON.parse("[".repeat(100_000) + "]".repeat(100_000));
   assert.equal(quote(deep), "[...]");
+  assert.equal(shorten("12345", 5), "12345");
+  assert.equal(shorten("123456", 5), "12...");
   assert.equal(quote("x".repeat(1 << 20)), JSON.stringify("x".repeat(77) + "..."));
   assert.equal(
     quote(Array.from({ length: 1 << 20 }, (_, i) => i)),

@@ -301,6 +301,13 @@ Deno.test("a manifest that is damaged or leads out of its folder is refused", ()
     );
     refused('"name": "prose"', '"name": "code"', /source "code" is twice/);
     refused('"dtype"', '"dtype": "u16", "color"', /Unrecognized key/);
+    const endless = Array.from({ length: 1 << 16 }, (_, i) => `"key${i}": 1, `).join("");
+    refused(
+      "{",
+      `{${endless}`,
+      /^.*manifest.json": "": Unrecognized keys: "key0", .{100,200}\.\.\.$/,
+    );
+    refused('"skipped": {', `"skipped": {"${"x".repeat(1 << 20)}": -1`, /"skipped\.x{69}\.\.\.": /);
     Deno.removeSync(path);
     assert.throws(
       () => readManifest(output),
