@@ -95,7 +95,9 @@ export function readTokenizerConfig(text: string | null, name: string): Tokenize
   };
   const config = text === null ? {} : parseObject(text, fail);
   const addsBos = config["add_bos_token"] ?? true;
-  if (typeof addsBos !== "boolean") fail(`add_bos_token is ${addsBos}, expected true or false`);
+  if (typeof addsBos !== "boolean") {
+    fail(`add_bos_token is ${describe(addsBos)}, expected true or false`);
+  }
   const token = (key: string, otherwise: string): string => {
     const value = config[key] ?? otherwise;
     const content = isObject(value) ? value["content"] : value;

@@ -172,6 +172,10 @@ Deno.test("the configuration names BOS and EOS, as text or as an object", () => 
   assert.throws(() => readTokenizerConfig('{"add_bos_token": 1}', "c"), {
     message: 'Cannot load "c": add_bos_token is 1, expected true or false',
   });
+  const deep = "[".repeat(100_000) + "]".repeat(100_000);
+  assert.throws(() => readTokenizerConfig(`{"add_bos_token": ${deep}}`, "c"), {
+    message: `Cannot load "c": add_bos_token is ${"[".repeat(77)}..., expected true or false`,
+  });
   assert.throws(() => readTokenizerConfig('{"eos_token": 2}', "c"), {
     message: 'Cannot load "c": eos_token is not a token, expected a string',
   });
