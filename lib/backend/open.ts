@@ -7,7 +7,7 @@ import type { CpuMachine } from "./cpu/machine.ts";
 import { findNative, openNative } from "./cpu/native.ts";
 import { openWasm } from "./cpu/wasm.ts";
 import { openDevice as openCudaDevice } from "./cuda/device.ts";
-import { type CudaSearch, findCuda } from "./cuda/libraries.ts";
+import { closeLibraries, type CudaSearch, findCuda } from "./cuda/libraries.ts";
 import { webgpuBackend } from "./webgpu/backend.ts";
 import { findAdapter, openDevice } from "./webgpu/device.ts";
 
@@ -77,6 +77,25 @@ export async function openBackend(options: BackendOptions): Promise<Backend> {
   return cpuBackend(machine, isBf16 ? "bf16" : "f32");
 }
 
+/**
+ * The kind of device that {@linkcode openBackend} would open, without opening it. `auto` looks what there is.
+ * @throws {UsageError} for an unknown device name.
+ */
+export async function kindOfDevice(
+  options: Pick<BackendOptions, "device" | "matmul">,
+): Promise<Backend["kind"]> {
+  const parsed = parseDevice(options.device);
+  if (parsed === "cuda") return "cuda";
+  if (parsed === "auto") {
+    const search = findCuda();
+    if (search.kind === "found") {
+      closeLibraries(search.libraries);
+      return "cuda";
+    }
+  }
+  return await chooseDevice(parsed, options) === "webgpu" ? "webgpu" : "cpu";
+}
+
 async function openCuda({ matmul }: BackendOptions, search?: CudaSearch): Promise<Backend> {
   // Two megabytes of PTX, which only who uses them should read.
   const { cudaBackend } = await import("./cuda/backend.ts");
@@ -86,7 +105,7 @@ async function openCuda({ matmul }: BackendOptions, search?: CudaSearch): Promis
 /** Without CUDA, products in bf16 are the CPU's alone, so asking for them decides `auto`. */
 async function chooseDevice(
   name: CpuName | "webgpu" | "auto",
-  { matmul }: BackendOptions,
+  { matmul }: Pick<BackendOptions, "matmul">,
 ): Promise<CpuName | "webgpu"> {
   if (name !== "auto") return name;
   if (matmul === "bf16") return "cpu";

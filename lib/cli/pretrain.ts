@@ -2,6 +2,8 @@
 // `tinyllama pretrain`: one YAML file in, a run folder out. Wires configuration, device, data and screen together.
 
 import { Command, Option } from "commander";
+import { footprintOf } from "../backend/footprint.ts";
+import { kindOfDevice } from "../backend/open.ts";
 import type { Allocation } from "../core/backend.ts";
 import { type LoadedConfig, loadRunConfig, type RunConfig } from "../train/config.ts";
 import type { StepMetrics, ValidationMetrics } from "../train/metrics.ts";
@@ -53,7 +55,7 @@ export function pretrainCommand(): Command {
     .addHelpText("after", EXAMPLES)
     .action(async (flags: Flags) => {
       const run = loadRunConfig(flags.config, overridesOf(flags));
-      if (flags.dryRun) printPlan(run, planRun(run.config), flags.json === true);
+      if (flags.dryRun) await printPlan(run, flags.json === true);
       else await start(run, flags);
     });
 }
@@ -187,9 +189,14 @@ function startText({ config, yaml }: LoadedConfig, plan: RunPlan, device: string
   return `${yaml}\nrun ${config.name} on ${device}\n${sizeText(plan, config)}`;
 }
 
-function printPlan({ config, yaml }: LoadedConfig, plan: RunPlan, isJson: boolean): void {
+async function printPlan({ config, yaml }: LoadedConfig, isJson: boolean): Promise<void> {
+  const { device, precision: matmul } = config;
+  const kind = await kindOfDevice({ device, matmul });
+  const plan = planRun(config, footprintOf(kind, matmul));
   if (isJson) return console.log(JSON.stringify({ config, plan }, null, 2));
-  const note = "memory is for f32 on one device; nothing was started";
+  const chosen = device === "auto" ? ", which auto takes on this machine" : "";
+  const note = `memory is for ${device === "auto" ? kind : device} with activations in ` +
+    `${plan.precision}${chosen}; nothing was started`;
   console.log(`${yaml}\nrun ${config.name}\n${sizeText(plan, config)}`);
   console.log(`${memoryText(plan.memory)}\n${note}`);
 }

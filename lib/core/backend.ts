@@ -14,7 +14,7 @@ export interface Arena<K extends string> extends Disposable {
   readonly byteLength: number;
 }
 
-/** One line of the memory table: an arena that is alive. */
+/** One line of the memory table: an arena that is alive, or memory that the backend holds for its own work. */
 export interface Allocation {
   readonly label: string;
   readonly byteLength: number;
@@ -22,9 +22,9 @@ export interface Allocation {
 
 /** Device memory. Tensors are allocated at start, by name; nothing is allocated inside a step. */
 export interface Memory {
-  /** Bytes of all live arenas. */
+  /** The sum of `allocations()`. */
   readonly allocatedBytes: number;
-  /** The live arenas, oldest first. */
+  /** What the backend holds for its own work from its opening on, where it says so, then the live arenas, oldest first. */
   allocations(): readonly Allocation[];
   /**
    * Allocates zeroed tensors. `label` names the arena in the memory table; a tensor's name is `label.key`.

@@ -1,32 +1,32 @@
 // A backend that reserves and computes nothing: it only counts, so that a run's memory table exists before the run.
 
-import type { Allocation, Arena, Backend, Precision } from "../core/backend.ts";
+import type { Footprint } from "../backend/footprint.ts";
+import type { Allocation, Arena, Backend } from "../core/backend.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import { byteLength, hasTensors, type Tensor, type TensorSpec } from "../core/tensor.ts";
 
-const F32: Precision = { param: "f32", compute: "f32", grad: "f32", master: null, matmul: "f32" };
-
 /**
- * Allocations are recorded as they would happen on a CPU and operations are ignored. Reading throws.
+ * Allocations are recorded as they would happen on a device of this footprint and operations are ignored. Reading throws.
  */
-export function countingBackend(): Backend {
+export function countingBackend({ kind, precision, alignment, reserved }: Footprint): Backend {
   const live = new Set<Allocation>();
   const ignore = () => {};
-  const total = () => [...live].reduce((sum, one) => sum + one.byteLength, 0);
+  const allocations = () => [...reserved, ...live];
+  const aligned = (bytes: number) => Math.ceil(bytes / alignment) * alignment;
   return {
-    kind: "cpu",
+    kind,
     info: { name: "none", isAsynchronous: false, peakFlops: null },
-    precision: F32,
+    precision,
     get allocatedBytes() {
-      return total();
+      return allocations().reduce((sum, one) => sum + one.byteLength, 0);
     },
-    allocations: () => [...live],
+    allocations,
     allocate<K extends string>(label: string, specs: Readonly<Record<K, TensorSpec>>): Arena<K> {
       const buffer = { byteLength: 0 };
       const named: Record<string, Tensor> = {};
       let bytes = 0;
       for (const [key, { dtype, shape }] of Object.entries<TensorSpec>(specs)) {
-        bytes += byteLength({ dtype, shape });
+        bytes += aligned(byteLength({ dtype, shape }));
         const name = `${label}.${key}`;
         named[key] = { name, dtype, shape, buffer, byteOffset: 0, parts: null };
       }

@@ -1,11 +1,12 @@
 // What a run will take before it is started: parameters, steps, arithmetic, memory. Needs neither data nor a device.
 
+import type { Footprint } from "../backend/footprint.ts";
 import type { Allocation } from "../core/backend.ts";
 import { trainingFlopsPerToken } from "../model/flops.ts";
 import { parameterCount } from "../model/weights.ts";
 import type { RunConfig } from "./config.ts";
 import { countingBackend } from "./counting_backend.ts";
-import { Trainer } from "./trainer.ts";
+import { Trainer, type TrainerConfig } from "./trainer.ts";
 
 /** The size of a run. */
 export interface RunPlan {
@@ -15,14 +16,26 @@ export interface RunPlan {
   readonly microSteps: number;
   readonly flopsPerToken: number;
   readonly totalFlops: number;
-  /** Arenas in f32, as a CPU allocates them. */
+  /** The kind of device that `memory` is for, and the dtype of activations on it. */
+  readonly device: string;
+  readonly precision: string;
+  /** The memory table once the run has begun. */
   readonly memory: readonly Allocation[];
 }
 
-/** Plans the run without starting it. */
-export function planRun(config: RunConfig): RunPlan {
-  using backend = countingBackend();
-  using _trainer = new Trainer(backend, config, config.data.sequenceLength);
+/** The memory table of training on sequences of `sequenceLength` tokens, on a device of this footprint. */
+export function planTraining(
+  config: TrainerConfig,
+  sequenceLength: number,
+  footprint: Footprint,
+): readonly Allocation[] {
+  using backend = countingBackend(footprint);
+  using _trainer = new Trainer(backend, config, sequenceLength);
+  return backend.allocations();
+}
+
+/** Plans the run on a device of this footprint without starting it. */
+export function planRun(config: RunConfig, footprint: Footprint): RunPlan {
   const tokens = config.schedule.totalSteps * config.batchTokens;
   const flopsPerToken = trainingFlopsPerToken(config.model, config.data.sequenceLength);
   return {
@@ -32,6 +45,8 @@ export function planRun(config: RunConfig): RunPlan {
     microSteps: config.microSteps,
     flopsPerToken,
     totalFlops: flopsPerToken * tokens,
-    memory: backend.allocations(),
+    device: footprint.kind,
+    precision: footprint.precision.compute,
+    memory: planTraining(config, config.data.sequenceLength, footprint),
   };
 }

@@ -1,6 +1,7 @@
 // A run from its configuration alone: opens the device and the data that it names, and trains.
 
-import { openBackend } from "../backend/open.ts";
+import { footprintOf } from "../backend/footprint.ts";
+import { kindOfDevice, openBackend } from "../backend/open.ts";
 import type { LoadedConfig } from "./config.ts";
 import { planRun, type RunPlan } from "./plan.ts";
 import { pretrain, type PretrainHooks, type PretrainOutcome } from "./pretrain.ts";
@@ -41,11 +42,11 @@ export async function train(
   });
   using runData = await openRunData(config);
   const { data, saveTokenizer } = runData;
-  const plan = planRun(config);
+  const choice = { device: config.device, matmul: config.precision };
+  const plan = planRun(config, footprintOf(await kindOfDevice(choice), config.precision));
   using backend = await openBackend({
-    device: config.device,
+    ...choice,
     threads: config.threads,
-    matmul: config.precision,
     memoryBytes: plan.memory.reduce((sum, line) => sum + line.byteLength, 0),
   });
   options.onOpen?.(backend.info.name, plan);

@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { cudaBackend } from "../../lib/backend/cuda/backend.ts";
 import { openDevice, peakBf16Flops } from "../../lib/backend/cuda/device.ts";
+import { CUDA_RESERVED } from "../../lib/backend/cuda/footprint.ts";
 import { findCuda } from "../../lib/backend/cuda/libraries.ts";
 import { openBackend } from "../../lib/backend/open.ts";
 import type { Backend } from "../../lib/core/backend.ts";
@@ -54,19 +55,22 @@ async function floats(backend: Backend, tensor: Tensor): Promise<number[]> {
 }
 
 onCuda("arenas are zeroed, named, counted and freed", async (backend) => {
+  const reserved = backend.allocations(), reservedBytes = backend.allocatedBytes;
+  assert.deepEqual(reserved, CUDA_RESERVED);
   for (let round = 0; round < 3; round++) {
     using arena = backend.allocate("a", { x: f32(3, 5), z: { dtype: "bf16", shape: [3] } });
     const { x, z } = arena.tensors;
     assert.equal(x.name, "a.x");
     assert.deepEqual(await floats(backend, x), new Array(15).fill(0));
-    assert.deepEqual(backend.allocations(), [{ label: "a", byteLength: 512 }]);
+    assert.deepEqual(backend.allocations(), [...reserved, { label: "a", byteLength: 512 }]);
+    assert.equal(backend.allocatedBytes, reservedBytes + 512);
     backend.fill(x, -1.5);
     backend.fill(z, 1 + 2 ** -8 + 2 ** -12);
     assert.deepEqual(await floats(backend, x), new Array(15).fill(-1.5));
     assert.deepEqual([...new Uint16Array(await backend.read(z))], new Array(3).fill(0x3f81));
     assert.throws(() => backend.write(z, new Uint8Array(5)), /"a.z": got 5 bytes, expected 6/);
   }
-  assert.equal(backend.allocatedBytes, 0);
+  assert.equal(backend.allocatedBytes, reservedBytes);
 });
 
 onCuda("copies, large and small, keep the order of work", async (backend) => {
@@ -141,12 +145,12 @@ onCuda("a closed backend refuses to allocate, and closes once", (backend) => {
 inSimulator(
   "memory that is not there is an error that names the arena",
   (folder) =>
-    withVariable("TINYLLAMA_CUDA_SIM_MEMORY", String(64 << 20), () => {
+    withVariable("TINYLLAMA_CUDA_SIM_MEMORY", String(128 << 20), () => {
       using backend = cudaBackend(openDevice(findCuda([folder])), "f32");
       using _small = backend.allocate("activations", { x: f32(1024) });
       assert.throws(
         () => backend.allocate("weights", { x: f32(16 << 20) }),
-        /"weights" on cuda \(simulator\): asked for 67108864 bytes, 4096 bytes are in use; \d+ of the device's 67108864 bytes are free/,
+        /"weights" on cuda \(simulator\): asked for 67108864 bytes, 71307264 bytes are in use; \d+ of the device's 134217728 bytes are free/,
       );
       using _fits = backend.allocate("gradients", { x: f32(1 << 20) });
       return Promise.resolve();

@@ -1,6 +1,7 @@
 // What every operation refuses, once for all backends: each operand with another dtype and another shape, by name.
 
 import assert from "node:assert/strict";
+import { footprintOf } from "../../lib/backend/footprint.ts";
 import type { Backend, Precision } from "../../lib/core/backend.ts";
 import { checkedOps } from "../../lib/core/checked_ops.ts";
 import type { DType } from "../../lib/core/dtype.ts";
@@ -210,7 +211,7 @@ function tensors(specs: Specs): Tensor[] {
 
 /** Checks in front of operations that are told apart from a refusal by their message. */
 function checked(precision: Precision): Ops {
-  const reached = new Proxy(countingBackend(), {
+  const reached = new Proxy(countingBackend(footprintOf("cpu", "f32")), {
     get: (_backend: Backend, op) => () => {
       throw new Error(`${String(op)} reached the backend`);
     },

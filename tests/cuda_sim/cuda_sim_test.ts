@@ -186,7 +186,7 @@ const MISTAKES: Readonly<Record<string, readonly [RegExp, (cuda: Simulated) => v
   "uninitialised device memory": [
     /add_scaled.*read of uninitialised device memory at byte 0/,
     (cuda) => {
-      const fresh = cuda.memory.reserve("fresh", 64);
+      const fresh = cuda.memory.reserve({ label: "fresh", byteLength: 256 });
       cuda.launch("add_scaled", ONE, ONE, 0, [cuda.arena.tensors.y, fresh, f32(1), i32(1)]);
     },
   ],

@@ -1,7 +1,7 @@
 // The CUDA backend: a device, its memory, its streams and the twelve families joined. Work runs in the order enqueued while
 // the host goes on.
 
-import type { Backend, Precision } from "../../core/backend.ts";
+import type { Backend } from "../../core/backend.ts";
 import { checkedOps } from "../../core/checked_ops.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { Ops } from "../../core/ops.ts";
@@ -11,9 +11,10 @@ import { type CudaContext, CudaLauncher } from "./context.ts";
 import { crossEntropyOps } from "./cross_entropy.ts";
 import { type CudaDevice, peakBf16Flops } from "./device.ts";
 import { embeddingOps } from "./embedding.ts";
+import { CUDA_PRECISIONS, WORKSPACE } from "./footprint.ts";
 import { kvCacheOps } from "./kv_cache.ts";
 import { linearOps } from "./linear.ts";
-import { Matmul, WORKSPACE_BYTES } from "./matmul.ts";
+import { Matmul } from "./matmul.ts";
 import { CudaMemory } from "./memory.ts";
 import { quantizeOps } from "./quantize.ts";
 import { reduceOps } from "./reduce.ts";
@@ -23,24 +24,22 @@ import { samplingOps } from "./sampling.ts";
 import { CudaStream } from "./stream.ts";
 import { swigluOps } from "./swiglu.ts";
 
-/** bf16 with f32 sums, gradients and master weights (the paper's), or f32 throughout. */
-const PRECISIONS: Readonly<Record<"bf16" | "f32", Precision>> = {
-  bf16: { param: "bf16", compute: "bf16", grad: "f32", master: "f32", matmul: "bf16" },
-  f32: { param: "f32", compute: "f32", grad: "f32", master: null, matmul: "f32" },
-};
-
 /**
- * All families of kernels/cuda on this device, which the backend then owns.
+ * All families of kernels/cuda on this device, which the backend then owns, as it does the streams that work runs on.
  * @throws {DeviceError} when the driver does not take the kernels or memory is short.
  */
-export function cudaBackend(device: CudaDevice, matmul: "f32" | "bf16"): Backend {
+export function cudaBackend(
+  device: CudaDevice,
+  matmul: "f32" | "bf16",
+  stream = new CudaStream(device),
+): Backend {
   using opening = new DisposableStack();
   opening.use(device);
-  const stream = opening.use(new CudaStream(device));
+  opening.use(stream);
   const memory = opening.use(new CudaMemory(device, stream));
-  const precision = PRECISIONS[matmul];
+  const precision = CUDA_PRECISIONS[matmul];
   const launcher = opening.use(new CudaLauncher(device, memory, stream, precision));
-  const workspace = memory.reserve("cuBLASLt workspace", WORKSPACE_BYTES / 4);
+  const workspace = memory.reserve(WORKSPACE);
   const products = opening.use(new Matmul(device, stream, memory.address(workspace)));
   const ops = checkedOps(allOps(launcher, products), precision);
   const resources = opening.move();

@@ -6,6 +6,7 @@ import type { Precision } from "../../core/backend.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { Tensor } from "../../core/tensor.ts";
 import type { CudaDevice } from "./device.ts";
+import { SCRATCH } from "./footprint.ts";
 import { versionText } from "./libraries.ts";
 import type { CudaMemory } from "./memory.ts";
 import type { CudaStream } from "./stream.ts";
@@ -85,8 +86,6 @@ export interface CudaContext {
 const MAX_ARGS = 32;
 /** Dynamic shared memory that needs no permission. */
 const FREE_SHARED_BYTES = 48 * 1024;
-/** Elements of scratch memory taken at the first need: enough for most models, so that it does not grow later. */
-const MIN_SCRATCH = 1 << 22;
 const LOG_BYTES = 8192;
 
 /** Arguments of one launch as the driver wants them: 8 bytes each, and an array of their addresses that ends with null. */
@@ -131,12 +130,13 @@ export class CudaLauncher implements CudaContext, Disposable {
   readonly #arguments = new Arguments();
   readonly #allowedShared = new Map<bigint, number>();
   readonly #place = new BigUint64Array(1);
-  #scratch: Tensor | null = null;
+  #scratch: Tensor;
 
   constructor(device: CudaDevice, memory: CudaMemory, stream: CudaStream, precision: Precision) {
     this.#device = device;
     this.#memory = memory;
     this.#stream = stream;
+    this.#scratch = memory.reserve(SCRATCH);
     this.precision = precision;
   }
 
@@ -195,12 +195,11 @@ export class CudaLauncher implements CudaContext, Disposable {
 
   // Memory that has become too small stays: captured graphs may use it.
   scratch(count: number): Tensor {
-    let tensor = this.#scratch;
-    if (tensor === null || tensor.shape[0] < count) {
-      const size = Math.max(MIN_SCRATCH, 2 ** Math.ceil(Math.log2(count)));
-      tensor = this.#scratch = this.#memory.reserve("scratch", size);
+    if (this.#scratch.shape[0] < count) {
+      const byteLength = 4 * 2 ** Math.ceil(Math.log2(count));
+      this.#scratch = this.#memory.reserve({ label: SCRATCH.label, byteLength });
     }
-    return tensor;
+    return this.#scratch;
   }
 
   address(tensor: Tensor): bigint {

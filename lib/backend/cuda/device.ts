@@ -4,6 +4,7 @@
 import { CUDART } from "../../../ffi/cudart.ts";
 import { DeviceError } from "../../core/errors.ts";
 import {
+  closeLibraries,
   type CudaLibraries,
   type CudaSearch,
   driverMessage,
@@ -58,15 +59,9 @@ export function openDevice(search: CudaSearch = findCuda()): CudaDevice {
   try {
     return describe(libraries);
   } catch (error) {
-    close(libraries);
+    closeLibraries(libraries);
     throw error;
   }
-}
-
-function close({ driver, runtime, blas }: CudaLibraries): void {
-  blas.close();
-  runtime.close();
-  driver.close();
 }
 
 function describe(libraries: CudaLibraries): CudaDevice {
@@ -110,7 +105,7 @@ function describe(libraries: CudaLibraries): CudaDevice {
       checkRuntime("cudaMemGetInfo", runtime.cudaMemGetInfo(free, total));
       return { freeBytes: Number(free[0]), totalBytes: Number(total[0]) };
     },
-    [Symbol.dispose]: () => close(libraries),
+    [Symbol.dispose]: () => closeLibraries(libraries),
   };
 }
 

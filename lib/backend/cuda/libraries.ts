@@ -71,6 +71,13 @@ export function findCuda(folders: readonly string[] = namedFolders()): CudaSearc
   };
 }
 
+/** Closes all three. */
+export function closeLibraries({ driver, runtime, blas }: CudaLibraries): void {
+  blas.close();
+  runtime.close();
+  driver.close();
+}
+
 /** Such as `12.4` for 12040. */
 export function versionText(version: number): string {
   return `${Math.floor(version / 1000)}.${Math.floor(version % 1000 / 10)}`;

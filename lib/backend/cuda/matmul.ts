@@ -4,6 +4,7 @@
 import { CUBLASLT } from "../../../ffi/cublaslt.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { CudaDevice } from "./device.ts";
+import { WORKSPACE } from "./footprint.ts";
 import type { CudaStream } from "./stream.ts";
 
 /** What makes two products alike: d (m, n) = op(a) (m, k) · op(b) (k, n) + beta · c, sums in f32. */
@@ -39,8 +40,6 @@ interface Plan {
   readonly algorithm: Uint8Array<ArrayBuffer>;
 }
 
-/** What algorithms may use between their parts; 32 MiB is what cuBLAS advises for Hopper, older cards need less. */
-export const WORKSPACE_BYTES = 32 << 20;
 const MAX_ALIGNMENT = 256n;
 const ONE = Float32Array.of(1), ZERO = Float32Array.of(0);
 
@@ -53,7 +52,7 @@ export class Matmul implements Disposable {
   readonly #plans = new Map<string, Plan>();
   readonly #place = new BigUint64Array(1);
 
-  /** `workspace` is the device address of {@linkcode WORKSPACE_BYTES} bytes. */
+  /** `workspace` is the device address of {@linkcode WORKSPACE}. */
   constructor(device: CudaDevice, stream: CudaStream, workspace: bigint) {
     this.#device = device;
     this.#stream = stream;
@@ -84,7 +83,7 @@ export class Matmul implements Disposable {
       plan.layoutD,
       plan.algorithm,
       this.#workspace,
-      BigInt(WORKSPACE_BYTES),
+      BigInt(WORKSPACE.byteLength),
       this.#stream.compute,
     );
     if (status !== 0) this.#device.checkBlas(`cublasLtMatmul of ${textOf(shape)}`, status);
@@ -199,7 +198,7 @@ export class Matmul implements Disposable {
           BigInt(value.byteLength),
         ),
       );
-    set(CUBLASLT.MATMUL_PREF_MAX_WORKSPACE_BYTES, BigUint64Array.of(BigInt(WORKSPACE_BYTES)));
+    set(CUBLASLT.MATMUL_PREF_MAX_WORKSPACE_BYTES, BigUint64Array.of(BigInt(WORKSPACE.byteLength)));
     // Parts of a sum are added in f32 and in a fixed order.
     const scheme = Uint32Array.of(CUBLASLT.REDUCTION_SCHEME_COMPUTE_TYPE);
     set(CUBLASLT.MATMUL_PREF_REDUCTION_SCHEME_MASK, scheme);

@@ -13,6 +13,7 @@ import {
   type TensorSpec,
 } from "../../core/tensor.ts";
 import type { CudaDevice } from "./device.ts";
+import { CUDA_ALIGNMENT } from "./footprint.ts";
 import { Staging } from "./staging.ts";
 import type { CudaStream } from "./stream.ts";
 
@@ -30,12 +31,12 @@ export class CudaBuffer implements DeviceBuffer {
   }
 }
 
-const ALIGNMENT = 256;
 /** The kernels count elements in C's int. */
 const MAX_ELEMENTS = 2 ** 31 - 1;
+const F32_BYTES = 4;
 
 function alignUp(bytes: number): number {
-  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+  return Math.ceil(bytes / CUDA_ALIGNMENT) * CUDA_ALIGNMENT;
 }
 
 /** The memory half of the backend. Disposing frees every arena that is still alive. */
@@ -44,7 +45,7 @@ export class CudaMemory implements Memory, Disposable {
   readonly #stream: CudaStream;
   readonly #staging: Staging;
   readonly #live = new Map<CudaBuffer, Allocation>();
-  readonly #reserved: CudaBuffer[] = [];
+  readonly #reserved = new Map<CudaBuffer, Allocation>();
   readonly #place = new BigUint64Array(1);
   readonly #word = new Float32Array(1);
   readonly #bits = new Uint32Array(this.#word.buffer);
@@ -53,7 +54,7 @@ export class CudaMemory implements Memory, Disposable {
   constructor(device: CudaDevice, stream: CudaStream) {
     this.#device = device;
     this.#stream = stream;
-    this.#staging = new Staging(device, stream);
+    this.#staging = new Staging(device, stream, (line) => this.address(this.reserve(line)));
   }
 
   get allocatedBytes(): number {
@@ -61,7 +62,7 @@ export class CudaMemory implements Memory, Disposable {
   }
 
   allocations(): readonly Allocation[] {
-    return [...this.#live.values()];
+    return [...this.#reserved.values(), ...this.#live.values()];
   }
 
   allocate<K extends string>(label: string, specs: Readonly<Record<K, TensorSpec>>): Arena<K> {
@@ -90,11 +91,13 @@ export class CudaMemory implements Memory, Disposable {
     return { tensors, byteLength: size, [Symbol.dispose]: () => this.#dispose(buffer) };
   }
 
-  /** A flat f32 tensor for the backend's own work, not zeroed, which stands in no table and lives as long as it. */
-  reserve(label: string, count: number): Tensor {
-    const buffer = this.#create(label, alignUp(4 * count));
-    this.#reserved.push(buffer);
-    return { name: label, dtype: "f32", shape: [count], buffer, byteOffset: 0, parts: null };
+  /** A flat f32 tensor for the backend's own work, not zeroed; a line of the table that lives as long as the backend. */
+  reserve({ label, byteLength }: Allocation): Tensor {
+    const buffer = this.#create(label, byteLength);
+    this.#reserved.set(buffer, { label, byteLength });
+    this.#allocatedBytes += byteLength;
+    const shape = [byteLength / F32_BYTES];
+    return { name: label, dtype: "f32", shape, buffer, byteOffset: 0, parts: null };
   }
 
   map(): null {
@@ -187,13 +190,13 @@ export class CudaMemory implements Memory, Disposable {
 
   [Symbol.dispose](): void {
     for (const buffer of [...this.#live.keys()]) this.#dispose(buffer);
-    for (const buffer of this.#reserved) this.#free(buffer);
     this.#staging[Symbol.dispose]();
+    for (const buffer of this.#reserved.keys()) this.#free(buffer);
   }
 
   #create(label: string, size: number): CudaBuffer {
     const { runtime, checkRuntime, name } = this.#device;
-    const status = runtime.cudaMalloc(this.#place, BigInt(Math.max(ALIGNMENT, size)));
+    const status = runtime.cudaMalloc(this.#place, BigInt(Math.max(CUDA_ALIGNMENT, size)));
     if (status === CUDART.cudaErrorMemoryAllocation) {
       runtime.cudaGetLastError();
       const { freeBytes, totalBytes } = this.#device.memoryInfo();

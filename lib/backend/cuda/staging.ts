@@ -2,8 +2,10 @@
 // waits for nothing; large ones (weights, checkpoints) straight from and to JavaScript's memory, which the driver stages.
 
 import { CUDART } from "../../../ffi/cudart.ts";
+import type { Allocation } from "../../core/backend.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { CudaDevice } from "./device.ts";
+import { CUDA_ALIGNMENT, READ_BACKS } from "./footprint.ts";
 import type { CudaStream } from "./stream.ts";
 
 /** Larger pieces are not worth page-locked memory. */
@@ -44,11 +46,21 @@ export class Staging implements Disposable {
   readonly #idle = new Map<number, ReadBack[]>();
   readonly #readBacks: ReadBack[] = [];
   readonly #place = new BigUint64Array(1);
+  readonly #reserveOnDevice: (line: Allocation) => bigint;
   #head = 0;
+  /** Device memory that no read back has taken yet. */
+  #snapshots: { address: bigint; left: number };
 
-  constructor(device: CudaDevice, stream: CudaStream) {
+  /** `reserveOnDevice` gives the address of device memory that is freed with the backend. */
+  constructor(
+    device: CudaDevice,
+    stream: CudaStream,
+    reserveOnDevice: (line: Allocation) => bigint,
+  ) {
     this.#device = device;
     this.#stream = stream;
+    this.#reserveOnDevice = reserveOnDevice;
+    this.#snapshots = { address: reserveOnDevice(READ_BACKS), left: READ_BACKS.byteLength };
     this.#ring = this.#pin(RING_BYTES);
   }
 
@@ -107,8 +119,7 @@ export class Staging implements Disposable {
     runtime.cudaFreeHost(this.#ring.address);
     for (const event of this.#events) runtime.cudaEventDestroy(event);
     for (const { event } of this.#pieces) runtime.cudaEventDestroy(event);
-    for (const { snapshot, host, taken, landed } of this.#readBacks) {
-      runtime.cudaFree(snapshot);
+    for (const { host, taken, landed } of this.#readBacks) {
       runtime.cudaFreeHost(host.address);
       runtime.cudaEventDestroy(taken);
       runtime.cudaEventDestroy(landed);
@@ -131,18 +142,27 @@ export class Staging implements Disposable {
   }
 
   #takeReadBack(bytes: number): ReadBack {
-    const size = 2 ** Math.ceil(Math.log2(Math.max(ALIGNMENT, bytes)));
+    const size = 2 ** Math.ceil(Math.log2(Math.max(CUDA_ALIGNMENT, bytes)));
     const idle = this.#idle.get(size) ?? [];
     this.#idle.set(size, idle);
     const known = idle.pop();
     if (known !== undefined) return known;
-    const { runtime, checkRuntime } = this.#device;
-    checkRuntime("cudaMalloc", runtime.cudaMalloc(this.#place, BigInt(size)));
-    const snapshot = this.#place[0], host = this.#pin(size);
+    const snapshot = this.#takeSnapshot(size), host = this.#pin(size);
     const taken = this.#stream.createEvent(), landed = this.#stream.createEvent();
     const made = { snapshot, host, taken, landed };
     this.#readBacks.push(made);
     return made;
+  }
+
+  /** Device memory of a read back, which keeps it. Where many reads are under way at once there is more of it. */
+  #takeSnapshot(size: number): bigint {
+    if (this.#snapshots.left < size) {
+      const address = this.#reserveOnDevice(READ_BACKS);
+      this.#snapshots = { address, left: READ_BACKS.byteLength };
+    }
+    const { address, left } = this.#snapshots;
+    this.#snapshots = { address: address + BigInt(size), left: left - size };
+    return address;
   }
 
   #pin(size: number): Pinned {
