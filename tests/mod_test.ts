@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { DEFAULT_CHUNK_TOKENS, prepare } from "../lib/data/prepare.ts";
 import { llamaTokenizer } from "../lib/tokenizer/tokenizer.ts";
 import { writeTextModel } from "./generate/generating_setup.ts";
+import { inTempFolder } from "./temp_folder.ts";
 
 const root = new URL("../", import.meta.url);
 
@@ -24,9 +25,8 @@ async function runScript(folder: string, body: string): Promise<unknown> {
   return JSON.parse(new TextDecoder().decode(stdout));
 }
 
-Deno.test("a script loads a folder, tokenizes, computes logits and generates", async () => {
-  const folder = Deno.makeTempDirSync();
-  try {
+Deno.test("a script loads a folder, tokenizes, computes logits and generates", () =>
+  inTempFolder(async (folder) => {
     await writeTextModel(join(folder, "model"), { addBos: true, eosIds: [2] });
     const result = await runScript(
       folder,
@@ -57,14 +57,10 @@ Deno.test("a script loads a folder, tokenizes, computes logits and generates", a
     assert.equal(text, whole.text);
     assert.equal(whole.tokens.length, 5);
     assert.equal(isUsageError, true);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
-});
+  }));
 
-Deno.test("a script trains on prepared text and generates from the run folder", async () => {
-  const folder = Deno.makeTempDirSync();
-  try {
+Deno.test("a script trains on prepared text and generates from the run folder", () =>
+  inTempFolder(async (folder) => {
     const texts = join(folder, "texts");
     const words = "the cat sat on the mat and the dog sat on the cat ".repeat(20);
     Deno.mkdirSync(texts);
@@ -110,7 +106,4 @@ Deno.test("a script trains on prepared text and generates from the run folder", 
     assert.notEqual(text, "");
     // Models trained here saw no BOS, and their folder says so.
     assert.equal(promptTokens, 2);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
-});
+  }));

@@ -2,20 +2,11 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { foreignChunk, inTempFolder, writeFiles } from "../data/data_setup.ts";
+import { foreignChunk, writeFiles } from "../data/data_setup.ts";
+import { inTempFolder } from "../temp_folder.ts";
+import { tinyllama } from "./command_line.ts";
 
-const MAIN = new URL("../../main.ts", import.meta.url).pathname;
-
-async function tinyllama(folder: string, ...args: readonly string[]) {
-  const command = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", MAIN, ...args],
-    cwd: folder,
-    stdin: "null",
-  });
-  const { code, stdout, stderr } = await command.output();
-  const text = new TextDecoder();
-  return { code, out: text.decode(stdout), error: text.decode(stderr) };
-}
+const run = (folder: string, ...args: readonly string[]) => tinyllama(args, { folder });
 
 /** `count` ids, every sixteenth an end of sequence. */
 function ids(count: number): number[] {
@@ -54,7 +45,7 @@ Deno.test("chunk files of the original: refused, adopted, verified, trained on",
     ];
     const train = ["pretrain", "--config", "demo", "--device", "cpu:wasm", "--threads", "1"];
     const flags = sets.flatMap((text) => ["--set", text]);
-    const early = await tinyllama(folder, ...train, ...flags);
+    const early = await run(folder, ...train, ...flags);
     assert.equal(early.code, 1);
     assert.equal(
       early.error,
@@ -62,23 +53,23 @@ Deno.test("chunk files of the original: refused, adopted, verified, trained on",
         "files there with: tinyllama adopt slim\n",
     );
 
-    const adopted = await tinyllama(folder, "adopt", "slim");
+    const adopted = await run(folder, "adopt", "slim");
     assert.equal(adopted.code, 0, adopted.error);
     assert.match(
-      adopted.out,
+      adopted.text,
       /^left out 1: not named as a chunk file: slim\/other\.bin\nsource +part/,
     );
-    assert.match(adopted.out, /\nslimpajama +training +77 +1,241 +unknown +2\n/);
-    assert.match(adopted.out, /\nslimpajama +validation +12 +200 +unknown +1\n/);
-    assert.match(adopted.out, /\nstarcoder +training +40 +640 +unknown +1\n/);
-    assert.match(adopted.out, /\nnote: slimpajama, training: 39 tokens of padding are not used\n/);
-    assert.match(adopted.out, /\nAdopted slim\n$/);
+    assert.match(adopted.text, /\nslimpajama +training +77 +1,241 +unknown +2\n/);
+    assert.match(adopted.text, /\nslimpajama +validation +12 +200 +unknown +1\n/);
+    assert.match(adopted.text, /\nstarcoder +training +40 +640 +unknown +1\n/);
+    assert.match(adopted.text, /\nnote: slimpajama, training: 39 tokens of padding are not used\n/);
+    assert.match(adopted.text, /\nAdopted slim\n$/);
 
-    const verified = await tinyllama(folder, "prepare", "--verify", "--output", "slim");
+    const verified = await run(folder, "prepare", "--verify", "--output", "slim");
     assert.equal(verified.code, 0, verified.error);
-    assert.match(verified.out, /slim is as its manifest says\n$/);
+    assert.match(verified.text, /slim is as its manifest says\n$/);
 
-    const trained = await tinyllama(folder, ...train, ...flags);
+    const trained = await run(folder, ...train, ...flags);
     assert.equal(trained.code, 0, trained.error);
     const [first, , last] = Deno.readTextFileSync(join(folder, "run/metrics.jsonl")).split("\n");
     assert.ok(JSON.parse(last).loss < JSON.parse(first).loss);
@@ -90,12 +81,12 @@ Deno.test("JSON, and wrong usage", () =>
   inTempFolder(async (folder) => {
     writeFiles(join(folder, "a"), { "train_a_0_0000000000.bin": foreignChunk(ids(64), 4) });
     const [json, missing, nothing] = await Promise.all([
-      tinyllama(folder, "adopt", "a", "--json"),
-      tinyllama(folder, "adopt", "b"),
-      tinyllama(folder, "adopt"),
+      run(folder, "adopt", "a", "--json"),
+      run(folder, "adopt", "b"),
+      run(folder, "adopt"),
     ]);
     assert.equal(json.code, 0, json.error);
-    const { output, manifest, skipped, notes } = JSON.parse(json.out);
+    const { output, manifest, skipped, notes } = JSON.parse(json.text);
     assert.deepEqual([output, skipped, notes], ["a", [], []]);
     assert.deepEqual(
       manifest,
@@ -104,7 +95,7 @@ Deno.test("JSON, and wrong usage", () =>
     assert.equal(missing.code, 2);
     assert.match(missing.error, /Cannot adopt "b": there is no such folder/);
     assert.equal(nothing.code, 2);
-    const again = await tinyllama(folder, "adopt", "a");
+    const again = await run(folder, "adopt", "a");
     assert.equal(again.code, 2);
     assert.match(again.error, /it has a manifest\.json already/);
   }));

@@ -5,39 +5,21 @@ import { join } from "node:path";
 import { generateCommand } from "../../lib/cli/generate.ts";
 import { parsePrompts } from "../../lib/cli/prompts.ts";
 import { writeTextModel } from "../generate/generating_setup.ts";
-
-const module = new URL("../../lib/cli/generate.ts", import.meta.url).href;
-const script = `
-  import { generateCommand } from "${module}";
-  await generateCommand().parseAsync(Deno.args, { from: "user" });
-`;
+import { inTempFolder } from "../temp_folder.ts";
+import { tinyllama } from "./command_line.ts";
 
 async function run(args: readonly string[], input = "") {
-  const command = new Deno.Command(Deno.execPath(), {
-    args: ["eval", "--ext=ts", script, "--", ...args, "--threads", "2", "--max-tokens", "12"],
-    cwd: new URL("../../", import.meta.url),
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  });
-  await using child = command.spawn();
-  const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(input));
-  await writer.close();
-  const { stdout, stderr, success } = await child.output();
-  const error = new TextDecoder().decode(stderr);
-  assert.ok(success, error);
-  return { text: new TextDecoder().decode(stdout), error };
+  const flags = ["--threads", "2", "--max-tokens", "12"];
+  const outcome = await tinyllama(["generate", ...args, ...flags], { input });
+  assert.equal(outcome.code, 0, outcome.error);
+  return outcome;
 }
 
-async function withModel(test: (folder: string) => Promise<void>) {
-  const folder = Deno.makeTempDirSync();
-  try {
+function withModel(test: (folder: string) => Promise<void>) {
+  return inTempFolder(async (folder) => {
     await writeTextModel(folder, { addBos: false, eosIds: [2] });
     await test(folder);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
+  });
 }
 
 Deno.test("text streams to stdout, the JSON line tells all of it, stdin is a prompt", async () => {

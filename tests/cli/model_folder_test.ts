@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { resolveModelFolder } from "../../lib/cli/model_folder.ts";
 import { writeCheckpoint } from "../../lib/train/checkpoint.ts";
+import { inTempFolder } from "../temp_folder.ts";
 
-Deno.test("a model folder is itself, a run folder its latest complete checkpoint", async () => {
-  const root = Deno.makeTempDirSync();
-  try {
+Deno.test("a model folder is itself, a run folder its latest complete checkpoint", () =>
+  inTempFolder(async (root) => {
     const run = join(root, "run");
     const fill = (folder: string) => Deno.writeTextFile(join(folder, "config.json"), "{}");
     Deno.mkdirSync(run);
@@ -18,14 +18,10 @@ Deno.test("a model folder is itself, a run folder its latest complete checkpoint
     assert.equal(resolveModelFolder(latest), latest);
     Deno.removeSync(join(latest, "config.json"));
     assert.equal(resolveModelFolder(run), join(run, "step-000030"));
-  } finally {
-    Deno.removeSync(root, { recursive: true });
-  }
-});
+  }));
 
-Deno.test("what is no model says what was looked for and what is there", () => {
-  const root = Deno.makeTempDirSync();
-  try {
+Deno.test("what is no model says what was looked for and what is there", () =>
+  inTempFolder((root) => {
     const refuses = (path: string, message: RegExp) =>
       assert.throws(() => resolveModelFolder(path), { name: "UsageError", message });
     refuses(join(root, "nowhere"), /nowhere": there is no such folder; expected a run folder of/);
@@ -38,7 +34,4 @@ Deno.test("what is no model says what was looked for and what is there", () => {
     );
     Deno.mkdirSync(join(root, "empty"));
     refuses(join(root, "empty"), /among no files at all/);
-  } finally {
-    Deno.removeSync(root, { recursive: true });
-  }
-});
+  }));

@@ -2,25 +2,12 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { inTempFolder, prose, writeFiles } from "../data/data_setup.ts";
+import { prose, writeFiles } from "../data/data_setup.ts";
+import { inTempFolder } from "../temp_folder.ts";
+import { spawn, tinyllama } from "./command_line.ts";
 
-const MAIN = new URL("../../main.ts", import.meta.url).pathname;
-
-function command(folder: string, args: readonly string[]): Deno.Command {
-  return new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", MAIN, "prepare", ...args],
-    cwd: folder,
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  });
-}
-
-async function run(folder: string, ...args: readonly string[]) {
-  const { code, stdout, stderr } = await command(folder, args).output();
-  const text = new TextDecoder();
-  return { code, out: text.decode(stdout), error: text.decode(stderr) };
-}
+const run = (folder: string, ...args: readonly string[]) =>
+  tinyllama(["prepare", ...args], { folder });
 
 function namesIn(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
@@ -36,15 +23,15 @@ Deno.test("texts become a folder, shown as a table; --verify reads it back and f
     });
     const made = await run(folder, "docs/", "book.txt", "--output", "data/mine");
     assert.equal(made.code, 0, made.error);
-    assert.match(made.out, /^left out 1: neither prose nor code by its name: docs\/c\.bin\n/);
-    assert.match(made.out, /\nsource +part +documents +tokens +bytes +bytes\/token +files\n/);
-    assert.match(made.out, /\nprose +training +2 +[\d,]+ +[\d,]+ +\d\.\d\d +1\n/);
-    assert.match(made.out, /\ncode +validation +1 +[\d,]+ +[\d,]+ +\d\.\d\d +1\n/);
-    assert.match(made.out, /\nWrote data\/mine\n$/);
+    assert.match(made.text, /^left out 1: neither prose nor code by its name: docs\/c\.bin\n/);
+    assert.match(made.text, /\nsource +part +documents +tokens +bytes +bytes\/token +files\n/);
+    assert.match(made.text, /\nprose +training +2 +[\d,]+ +[\d,]+ +\d\.\d\d +1\n/);
+    assert.match(made.text, /\ncode +validation +1 +[\d,]+ +[\d,]+ +\d\.\d\d +1\n/);
+    assert.match(made.text, /\nWrote data\/mine\n$/);
     assert.match(made.error, /^\d+\/101 {2}kB {2}\d+\.\d MB\/s/m);
     const verified = await run(folder, "--verify", "--output", "data/mine");
     assert.equal(verified.code, 0, verified.error);
-    assert.match(verified.out, /data\/mine is as its manifest says\n$/);
+    assert.match(verified.text, /data\/mine is as its manifest says\n$/);
     const path = join(folder, "data/mine/train_prose_0000000000.bin");
     const bytes = Deno.readFileSync(path);
     bytes[100] ^= 255;
@@ -62,9 +49,9 @@ Deno.test("named sources, options and JSON", () =>
     writeFiles(folder, { "x/a.json": prose(5000, 1), "y/b.md": prose(5000, 2) });
     const args = ["--source", "data=x", "--source", "text=y", "--output", "out", "--json"];
     const options = ["--chunk-tokens", "100", "--validation-share", "0.2"];
-    const { code, out, error } = await run(folder, ...args, ...options);
+    const { code, text, error } = await run(folder, ...args, ...options);
     assert.equal(code, 0, error);
-    const { output, manifest, skipped } = JSON.parse(out);
+    const { output, manifest, skipped } = JSON.parse(text);
     assert.equal(output, "out");
     assert.deepEqual(skipped, []);
     assert.deepEqual(
@@ -108,7 +95,7 @@ Deno.test({
       for (let i = 1; i < 400; i++) {
         Deno.linkSync(join(folder, "texts/0.md"), join(folder, `texts/${i}.md`));
       }
-      await using child = command(folder, ["texts", "--output", "out"]).spawn();
+      await using child = spawn(["prepare", "texts", "--output", "out"], { folder });
       const reader = child.stderr.getReader();
       const { value } = await reader.read();
       assert.match(new TextDecoder().decode(value), / kB /);

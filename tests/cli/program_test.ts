@@ -3,33 +3,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { writeTextModel } from "../generate/generating_setup.ts";
+import { inTempFolder } from "../temp_folder.ts";
+import { spawn, tinyllama } from "./command_line.ts";
 
 const ROOT = new URL("../../", import.meta.url);
-
-interface Outcome {
-  readonly code: number;
-  readonly text: string;
-  readonly error: string;
-}
-
-/** Runs `tinyllama` with these arguments; stdout is read to its end unless `closesEarly`. */
-async function tinyllama(args: readonly string[], closesEarly = false): Promise<Outcome> {
-  const command = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "main.ts", ...args],
-    cwd: ROOT,
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  });
-  await using child = command.spawn();
-  if (closesEarly) await child.stdout.cancel();
-  const [text, error, { code }] = await Promise.all([
-    closesEarly ? "" : new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.status,
-  ]);
-  return { code, text, error };
-}
 
 async function expectError(args: readonly string[], code: number, message: RegExp): Promise<void> {
   const outcome = await tinyllama(args);
@@ -37,15 +14,6 @@ async function expectError(args: readonly string[], code: number, message: RegEx
   assert.match(outcome.error, message);
   assert.equal(outcome.text, "");
   assert.doesNotMatch(outcome.error, /^\s+at .*:\d+:\d+\)?$/m, "a stack trace");
-}
-
-async function inFolder(body: (folder: string) => Promise<void>): Promise<void> {
-  const folder = Deno.makeTempDirSync();
-  try {
-    await body(folder);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
 }
 
 Deno.test("help and version are results, no command and a wrong one are wrong usage", async () => {
@@ -81,15 +49,15 @@ Deno.test("every command has help with examples", async () => {
 });
 
 Deno.test("a reader that goes away is no defect", async () => {
-  const outcomes = [
-    await tinyllama(["pretrain", "--help"], true),
-    await tinyllama(["pretrain", "--config", "demo", "--dry-run"], true),
-  ];
-  for (const { error } of outcomes) assert.equal(error, "");
+  for (const args of [["--help"], ["--config", "demo", "--dry-run"]]) {
+    await using child = spawn(["pretrain", ...args]);
+    await child.stdout.cancel();
+    assert.equal(await new Response(child.stderr).text(), "");
+  }
 });
 
 Deno.test("mistakes in a configuration: file, line and key", () =>
-  inFolder(async (folder) => {
+  inTempFolder(async (folder) => {
     const path = join(folder, "run.yaml");
     const demo = Deno.readTextFileSync(new URL("configs/train/demo.yaml", ROOT));
     Deno.writeTextFileSync(path, demo.replace("  lr: 3.0e-3", "  learning_rate: fast"));
@@ -114,7 +82,7 @@ Deno.test("mistakes in a configuration: file, line and key", () =>
   }));
 
 Deno.test("a folder that is no Llama, damaged weights, a prompt too long, no such device", () =>
-  inFolder(async (folder) => {
+  inTempFolder(async (folder) => {
     const generate = (...more: string[]) => ["generate", "hello", "--model", folder, ...more];
     await writeTextModel(folder, { addBos: false, eosIds: [2] });
     const config = join(folder, "config.json"), weights = join(folder, "model.safetensors");

@@ -1,40 +1,17 @@
 // `tinyllama tokenize` as a user runs it: arguments and pipes in, ids and bytes out.
 
 import assert from "node:assert/strict";
+import { tinyllama } from "./command_line.ts";
 
-const module = new URL("../../lib/cli/tokenize.ts", import.meta.url).href;
-const script = `
-  import { tokenizeCommand } from "${module}";
-  await tokenizeCommand().parseAsync(Deno.args, { from: "user" });
-`;
-
-async function tokenize(args: readonly string[], input: Uint8Array<ArrayBuffer>) {
-  const command = new Deno.Command(Deno.execPath(), {
-    args: ["eval", "--ext=ts", script, "--", ...args],
-    cwd: new URL("../../", import.meta.url),
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  });
-  await using child = command.spawn();
-  const writer = child.stdin.getWriter();
-  await writer.write(input);
-  await writer.close();
-  const { stdout, stderr } = await child.output();
-  return {
-    bytes: stdout,
-    text: new TextDecoder().decode(stdout),
-    error: new TextDecoder().decode(stderr),
-  };
-}
+const tokenize = (args: readonly string[], input: string | Uint8Array<ArrayBuffer>) =>
+  tinyllama(["tokenize", ...args], { input });
 
 Deno.test("ids of an argument, as JSON, and the text of ids", async () => {
-  const nothing = new Uint8Array();
   const [ids, described, text, wrong] = await Promise.all([
-    tokenize(["Hello world"], nothing),
-    tokenize(["--json", "--special", "Hello</s>"], nothing),
-    tokenize(["--decode", "[15043, 3186]"], nothing),
-    tokenize(["--decode", "15043 x"], nothing),
+    tokenize(["Hello world"], ""),
+    tokenize(["--json", "--special", "Hello</s>"], ""),
+    tokenize(["--decode", "[15043, 3186]"], ""),
+    tokenize(["--decode", "15043 x"], ""),
   ]);
   assert.equal(ids.text, "15043 3186\n");
   assert.deepEqual(JSON.parse(described.text), {
@@ -44,7 +21,7 @@ Deno.test("ids of an argument, as JSON, and the text of ids", async () => {
     text: "Hello</s>",
   });
   assert.equal(text.text, "Hello world");
-  assert.match(wrong.error, /UsageError: Cannot decode "x": expected token ids from 0 to 31999/);
+  assert.match(wrong.error, /^error: Cannot decode "x": expected token ids from 0 to 31999/);
 });
 
 Deno.test("raw bytes go through a pipe and come back", async () => {
@@ -52,6 +29,6 @@ Deno.test("raw bytes go through a pipe and come back", async () => {
   const [encoded, counted] = await Promise.all([tokenize([], raw), tokenize(["--count"], raw)]);
   const ids = encoded.text.trim().split(" ");
   assert.equal(counted.text, `${ids.length}\n`);
-  const decoded = await tokenize(["--decode"], new TextEncoder().encode(encoded.text));
+  const decoded = await tokenize(["--decode"], encoded.text);
   assert.deepEqual(decoded.bytes, raw);
 });

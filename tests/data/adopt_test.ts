@@ -10,7 +10,8 @@ import { type ManifestSplit, partsOf, readManifest } from "../../lib/data/manife
 import { prepare } from "../../lib/data/prepare.ts";
 import { llamaTokenizer } from "../../lib/tokenizer/tokenizer.ts";
 import { loadTokenizer, saveTokenizer } from "../../lib/tokenizer/tokenizer_folder.ts";
-import { foreignChunk, inTempFolder, tokensOf, writeFiles } from "./data_setup.ts";
+import { inTempFolder } from "../temp_folder.ts";
+import { foreignChunk, tokensOf, writeFiles } from "./data_setup.ts";
 
 const BOS = 1, EOS = 2;
 const tokenizer = await llamaTokenizer();

@@ -6,7 +6,8 @@ import { UsageError } from "../../lib/core/errors.ts";
 import { type CorpusPath, surveyCorpus } from "../../lib/data/corpus.ts";
 import { cutTail, DocumentReader } from "../../lib/data/document.ts";
 import { textKind } from "../../lib/data/text_kind.ts";
-import { inTempFolder, writeFiles } from "./data_setup.ts";
+import { inTempFolder } from "../temp_folder.ts";
+import { writeFiles } from "./data_setup.ts";
 
 const noPause = () => Promise.resolve();
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

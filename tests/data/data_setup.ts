@@ -1,18 +1,8 @@
-// Shared by the data tests: temporary folders, texts in them, and chunk files of known tokens.
+// Shared by the data tests: folders of texts, and chunk files of known tokens.
 
 import { dirname, join } from "node:path";
 import { type PackedPart, PackedTokens } from "../../lib/io/packed_stream.ts";
 import { PackedWriter } from "../../lib/io/packed_tokens.ts";
-
-/** Runs `body` in a new folder and deletes that. */
-export async function inTempFolder(body: (folder: string) => void | Promise<void>): Promise<void> {
-  const folder = Deno.makeTempDirSync();
-  try {
-    await body(folder);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
-}
 
 /** Writes files by their path below `folder`. */
 export function writeFiles(

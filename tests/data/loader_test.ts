@@ -7,7 +7,8 @@ import { HeldOutTokens } from "../../lib/data/held_out.ts";
 import { type LoaderSource, SampleLoader } from "../../lib/data/loader.ts";
 import { Mixture } from "../../lib/data/mixture.ts";
 import { PackedTokens } from "../../lib/io/packed_stream.ts";
-import { inTempFolder, writeCounting } from "./data_setup.ts";
+import { inTempFolder } from "../temp_folder.ts";
+import { writeCounting } from "./data_setup.ts";
 
 interface Setup {
   readonly prose?: number;

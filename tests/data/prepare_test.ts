@@ -9,7 +9,8 @@ import { type Manifest, type ManifestSplit, readManifest } from "../../lib/data/
 import { prepare, type PrepareOptions } from "../../lib/data/prepare.ts";
 import { llamaTokenizer, Tokenizer } from "../../lib/tokenizer/tokenizer.ts";
 import { loadTokenizer } from "../../lib/tokenizer/tokenizer_folder.ts";
-import { inTempFolder, prose, tokensOf, writeFiles } from "./data_setup.ts";
+import { inTempFolder } from "../temp_folder.ts";
+import { prose, tokensOf, writeFiles } from "./data_setup.ts";
 
 const tokenizer = await llamaTokenizer();
 const EOS = 2;

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { DocumentReader, type TextDocument } from "../../lib/data/document.ts";
 import { splitDocuments } from "../../lib/data/split.ts";
-import { inTempFolder, prose, writeFiles } from "./data_setup.ts";
+import { inTempFolder } from "../temp_folder.ts";
+import { prose, writeFiles } from "./data_setup.ts";
 
 function documentsIn(folder: string, texts: readonly string[], reader: DocumentReader) {
   return texts.flatMap((text, i): readonly TextDocument[] => {

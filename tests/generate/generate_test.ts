@@ -6,6 +6,7 @@ import { openLanguageModel } from "../../lib/generate/language_model.ts";
 import { computeLogits } from "../../lib/generate/logits.ts";
 import { resolveSampling, resolveSeed } from "../../lib/generate/sampling.ts";
 import { llamaTokenizer } from "../../lib/tokenizer/tokenizer.ts";
+import { inTempFolder } from "../temp_folder.ts";
 import { logSoftmax, openSmall, TEXT_MODEL, writeTextModel } from "./generating_setup.ts";
 
 const GREEDY = { temperature: 0, maxTokens: 20 };
@@ -202,9 +203,8 @@ Deno.test("counts out of range are refused before anything is allocated", async 
   assert.equal(backend.allocatedBytes, before);
 });
 
-Deno.test("a folder opens with its tokenizer; of generation_config.json only end tokens count", async () => {
-  const folder = Deno.makeTempDirSync();
-  try {
+Deno.test("a folder opens with its tokenizer; of generation_config.json only end tokens count", () =>
+  inTempFolder(async (folder) => {
     await writeTextModel(folder, { addBos: false, eosIds: [7, 8] });
     using model = await openLanguageModel(folder, { device: "cpu", threads: 2, precision: "f32" });
     using memory = await openText();
@@ -223,7 +223,4 @@ Deno.test("a folder opens with its tokenizer; of generation_config.json only end
     using plain = await openLanguageModel(folder, { weights: "q8_0" });
     assert.deepEqual(plain.eosIds, TEXT_MODEL.eosIds);
     assert.equal(plain.loaded.weights, "q8_0");
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
-});
+  }));

@@ -16,23 +16,16 @@ import type { Model } from "../../lib/model/forward.ts";
 import { initializeWeights } from "../../lib/model/init.ts";
 import { allocateParameters, type ParameterSet, residentWeights } from "../../lib/model/weights.ts";
 import { weightSlots } from "../../lib/train/snapshot.ts";
-import { inTempFolder } from "../io/safetensors_bytes.ts";
+import { inTempFolder } from "../temp_folder.ts";
+import { SMALL_MODEL } from "./generating_setup.ts";
 
 const CONFIG: ModelConfig = {
+  ...SMALL_MODEL,
   vocabSize: 96,
   hiddenSize: 64,
   intermediateSize: 160,
-  numLayers: 2,
-  numHeads: 4,
-  numKvHeads: 2,
   headDim: 16,
   maxSeqLen: 32,
-  ropeTheta: 10000,
-  ropeFactor: 1,
-  rmsNormEps: 1e-5,
-  tieWordEmbeddings: false,
-  bosId: 1,
-  eosIds: [2],
 };
 
 type Stored = "f32" | "bf16" | "f16";

@@ -11,7 +11,8 @@ import { FormatError } from "../../lib/core/errors.ts";
 import { elementCount, rows, type Tensor } from "../../lib/core/tensor.ts";
 import { loadWeights, saveWeights, type WeightSlot } from "../../lib/io/hf_weights.ts";
 import { openWeightFiles } from "../../lib/io/weight_files.ts";
-import { fileOf, inTempFolder } from "./safetensors_bytes.ts";
+import { inTempFolder } from "../temp_folder.ts";
+import { fileOf } from "./safetensors_bytes.ts";
 
 function withBackend(body: (backend: Backend, folder: string) => Promise<void>) {
   return () =>

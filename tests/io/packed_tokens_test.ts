@@ -11,7 +11,8 @@ import {
   PackedWriter,
   parseHeader,
 } from "../../lib/io/packed_tokens.ts";
-import { inTempFolder, tokensOf, writeCounting } from "../data/data_setup.ts";
+import { tokensOf, writeCounting } from "../data/data_setup.ts";
+import { inTempFolder } from "../temp_folder.ts";
 
 /** A chunk file's bytes from its parts, written down from the format's description. */
 function chunk(

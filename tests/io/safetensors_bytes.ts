@@ -45,20 +45,3 @@ export function describeFile(file: SafetensorsFile): number {
   assert.equal(total, 0);
   return [...file.tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
 }
-
-/** Runs `body` with a new folder that is removed afterwards, also when `body` returns a promise. */
-export function inTempFolder<T>(body: (folder: string) => T): T {
-  const folder = Deno.makeTempDirSync();
-  const remove = () => Deno.removeSync(folder, { recursive: true });
-  let result: T;
-  try {
-    result = body(folder);
-  } catch (error) {
-    remove();
-    throw error;
-  }
-  if (result instanceof Promise) {
-    result.then(remove, remove);
-  } else remove();
-  return result;
-}

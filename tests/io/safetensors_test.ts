@@ -6,23 +6,24 @@ import { join } from "node:path";
 import { FormatError } from "../../lib/core/errors.ts";
 import { philox } from "../../lib/core/rng.ts";
 import { SafetensorsFile, type TensorHeader, writeSafetensors } from "../../lib/io/safetensors.ts";
-import { describeFile, fileOf, inTempFolder, tensorsOf } from "./safetensors_bytes.ts";
+import { inTempFolder } from "../temp_folder.ts";
+import { describeFile, fileOf, tensorsOf } from "./safetensors_bytes.ts";
 
 const F32_OF_2 = { dtype: "F32", shape: [2], data_offsets: [0, 8] };
 
 function refusal(bytes: Uint8Array): string {
-  return inTempFolder((folder) => {
-    const path = join(folder, "a.safetensors");
+  const path = Deno.makeTempFileSync();
+  try {
     Deno.writeFileSync(path, bytes);
-    try {
-      new SafetensorsFile(path)[Symbol.dispose]();
-    } catch (error) {
-      assert.ok(error instanceof FormatError, String(error));
-      assert.ok(error.message.startsWith(`Cannot read "${path}": `), error.message);
-      return error.message.slice(`Cannot read "${path}": `.length);
-    }
+    new SafetensorsFile(path)[Symbol.dispose]();
     return "opened";
-  });
+  } catch (error) {
+    assert.ok(error instanceof FormatError, String(error));
+    assert.ok(error.message.startsWith(`Cannot read "${path}": `), error.message);
+    return error.message.slice(`Cannot read "${path}": `.length);
+  } finally {
+    Deno.removeSync(path);
+  }
 }
 
 async function* chunksOf(...chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {

@@ -10,23 +10,15 @@ import {
   verifyCheckpoint,
   writeCheckpoint,
 } from "../../lib/train/checkpoint.ts";
+import { inTempFolder } from "../temp_folder.ts";
 
 function fill(folder: string): Promise<void> {
   Deno.writeTextFileSync(join(folder, "model.safetensors"), "weights");
   return Promise.resolve();
 }
 
-async function withRun(body: (run: string) => Promise<void>): Promise<void> {
-  const run = Deno.makeTempDirSync();
-  try {
-    await body(run);
-  } finally {
-    Deno.removeSync(run, { recursive: true });
-  }
-}
-
 Deno.test("the latest is the highest step as a number, not as a text", () =>
-  withRun(async (run) => {
+  inTempFolder(async (run) => {
     for (const step of [995000, 1000000, 20]) await writeCheckpoint(run, step, fill);
     assert.equal(latestCheckpoint(run)?.step, 1000000);
     assert.deepEqual(listCheckpoints(run).map((one) => one.step), [20, 995000, 1000000]);
@@ -34,7 +26,7 @@ Deno.test("the latest is the highest step as a number, not as a text", () =>
   }));
 
 Deno.test("cut off, unfinished and foreign folders do not count", () =>
-  withRun(async (run) => {
+  inTempFolder(async (run) => {
     await writeCheckpoint(run, 1, fill);
     const cut = await writeCheckpoint(run, 2, fill);
     Deno.writeTextFileSync(join(cut.folder, "model.safetensors"), "weigh");
@@ -47,7 +39,7 @@ Deno.test("cut off, unfinished and foreign folders do not count", () =>
   }));
 
 Deno.test("damage that keeps the size is found by checksum", () =>
-  withRun(async (run) => {
+  inTempFolder(async (run) => {
     const { folder } = await writeCheckpoint(run, 1, fill);
     verifyCheckpoint(folder);
     Deno.writeTextFileSync(join(folder, "model.safetensors"), "wEights");
@@ -56,7 +48,7 @@ Deno.test("damage that keeps the size is found by checksum", () =>
   }));
 
 Deno.test("retention keeps the last ones and every so many steps", () =>
-  withRun(async (run) => {
+  inTempFolder(async (run) => {
     for (const step of [10, 20, 30, 40, 50, 60]) await writeCheckpoint(run, step, fill);
     pruneCheckpoints(run, 2, 30);
     assert.deepEqual(listCheckpoints(run).map((one) => one.step), [30, 50, 60]);
@@ -65,7 +57,7 @@ Deno.test("retention keeps the last ones and every so many steps", () =>
   }));
 
 Deno.test("clearing a run leaves other files", () =>
-  withRun(async (run) => {
+  inTempFolder(async (run) => {
     await writeCheckpoint(run, 1, fill);
     Deno.writeTextFileSync(join(run, "metrics.jsonl"), "");
     Deno.writeTextFileSync(join(run, "notes.txt"), "mine");

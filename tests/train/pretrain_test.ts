@@ -9,6 +9,7 @@ import type { RunConfig } from "../../lib/train/config.ts";
 import type { StepMetrics } from "../../lib/train/metrics.ts";
 import { pretrain, type PretrainData, type PretrainHooks } from "../../lib/train/pretrain.ts";
 import { chooseStart } from "../../lib/train/run_folder.ts";
+import { inTempFolder } from "../temp_folder.ts";
 import { congruentialSamples, openCpu, SMALL_RUN } from "./training_setup.ts";
 
 function smallData(): PretrainData {
@@ -61,14 +62,11 @@ async function attempt(backend: Backend, config: RunConfig, options: Attempt = {
   return { outcome, steps };
 }
 
-async function inFolder(body: (config: RunConfig, backend: Backend) => Promise<void>) {
-  const output = Deno.makeTempDirSync();
-  using backend = await openCpu(1);
-  try {
+function inFolder(body: (config: RunConfig, backend: Backend) => Promise<void>) {
+  return inTempFolder(async (output) => {
+    using backend = await openCpu(1);
     await body({ ...SMALL_RUN, output }, backend);
-  } finally {
-    Deno.removeSync(output, { recursive: true });
-  }
+  });
 }
 
 function linesOf(config: RunConfig, name: string): Record<string, unknown>[] {

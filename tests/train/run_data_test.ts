@@ -9,7 +9,8 @@ import { llamaTokenizer } from "../../lib/tokenizer/tokenizer.ts";
 import { loadTokenizer } from "../../lib/tokenizer/tokenizer_folder.ts";
 import type { RunConfig } from "../../lib/train/config.ts";
 import { openRunData } from "../../lib/train/run_data.ts";
-import { inTempFolder, prose, writeFiles } from "../data/data_setup.ts";
+import { prose, writeFiles } from "../data/data_setup.ts";
+import { inTempFolder } from "../temp_folder.ts";
 import { SMALL_RUN } from "./training_setup.ts";
 
 const tokenizer = await llamaTokenizer();
