@@ -1,4 +1,4 @@
-// Runs the threads of a block as fibers: barriers, warp operations, tensor core fragments, asynchronous copies.
+// Runs the threads of a block as fibers that meet at barriers and in warp operations.
 
 #include <sys/mman.h>
 
@@ -44,28 +44,22 @@ cuda_sim_switch:
 namespace cuda_sim {
 namespace {
 
-constexpr size_t STACK_BYTES = 128 * 1024;
+// Not a power of two, or the stacks of all threads would want the same lines of the cache.
+constexpr size_t STACK_BYTES = 132 * 1024 + 5 * 64;
 constexpr unsigned MAX_WARPS = MAX_BLOCK_THREADS / 32;
 
 enum class State : uint8_t { READY, AT_BARRIER, AT_WARP, DONE };
 
-struct Copy {
-  void *to;
-  const void *from;
-  unsigned bytes, source_bytes, group;
-};
-
 struct Thread {
   void *stack;
   State state;
-  unsigned group;
   dim3 index;
-  std::vector<Copy> copies;
 };
 
 struct Warp {
   unsigned alive, arrived, mask, round;
-  uint32_t sync;
+  uint64_t sync;
+  bool is_asked[2];
   Deposit deposits[2][32];
 };
 
@@ -116,6 +110,7 @@ void meet_warp(Warp &warp, unsigned first) {
     else memset(&warp.deposits[warp.round][i], 0xff, sizeof(Deposit));
   }
   warp.arrived = 0;
+  warp.is_asked[warp.round] = false;
   warp.round ^= 1;
   warp.sync = ++access_state.clock;
 }
@@ -132,7 +127,7 @@ void meet_block() {
 void thread_main() {
   running->entry->call(*running->entry, running->arguments);
   Thread &thread = threads[current];
-  if (!thread.copies.empty()) fault(LAUNCH_FAILURE, "thread ended before its asynchronous copies");
+  if (has_copies(current)) fault(LAUNCH_FAILURE, "thread ended before its asynchronous copies");
   thread.state = State::DONE;
   alive--;
   warps[current / 32].alive &= ~(1u << current % 32);
@@ -144,16 +139,15 @@ void thread_main() {
 
 void prepare(unsigned count) {
   const dim3 &block = running->block;
-  const uint32_t start = ++access_state.clock;
+  const uint64_t start = ++access_state.clock;
   access_state.block_start = access_state.block_sync = start;
   memset(shared_memory, 0xff, access_state.shared_bytes);
   thread_count = alive = count;
   at_barrier = 0;
+  begin_copies(count);
   for (unsigned i = 0; i < count; i++) {
     Thread &thread = threads[i];
     thread.state = State::READY;
-    thread.group = 0;
-    thread.copies.clear();
     thread.index = {i % block.x, i / block.x % block.y, i / (block.x * block.y)};
     void **top = reinterpret_cast<void **>(stacks + STACK_BYTES * (i + 1));
     // A return address to nowhere, then the entry, then six registers.
@@ -185,17 +179,16 @@ void run_block(unsigned count) {
   }
 }
 
-void arrange(unsigned count) {
-  for (unsigned i = 0; i < count; i++) order[i] = i;
+/** 0 ... count - 1, shuffled where the launch has a seed. */
+template <class Number> void arrange(Number *numbers, Number count) {
+  for (Number i = 0; i < count; i++) numbers[i] = i;
   uint64_t random = running->seed;
   if (random == 0) return;
-  for (unsigned i = count; i > 1; i--) {
+  for (Number i = count; i > 1; i--) {
     random = random * 6364136223846793005u + 1442695040888963407u;
-    std::swap(order[i - 1], order[(random >> 33) % i]);
+    std::swap(numbers[i - 1], numbers[(random >> 33) % i]);
   }
 }
-
-float bf16(uint32_t bits) { return __builtin_bit_cast(float, bits << 16); }
 
 } // namespace
 
@@ -206,7 +199,9 @@ void fault(int status, const std::string &message) {
   char where[128];
   snprintf(where, sizeof where, ", block (%u, %u, %u), thread (%u, %u, %u): ", blockIdx.x,
            blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
-  fail(status, std::string("simulator: kernel ") + running->entry->name + where + message);
+  const std::string seed =
+      running->seed == 0 ? "" : ", with threads in the order of seed " + std::to_string(running->seed);
+  fail(status, std::string("simulator: kernel ") + running->entry->name + where + message + seed);
   yield();
 }
 
@@ -215,16 +210,24 @@ void run(const Launch &launch) {
   is_faulted = false;
   variables.clear();
   access_state.shared_bytes = launch.shared_bytes;
+  access_state.launch_start = ++access_state.clock;
   gridDim = launch.grid;
   blockDim = launch.block;
   const unsigned count = launch.block.x * launch.block.y * launch.block.z;
-  arrange(count);
-  for (unsigned z = 0; z < launch.grid.z && !is_faulted; z++)
-    for (unsigned y = 0; y < launch.grid.y && !is_faulted; y++)
-      for (unsigned x = 0; x < launch.grid.x && !is_faulted; x++) {
-        blockIdx = {x, y, z};
-        run_block(count);
-      }
+  arrange(order, count);
+  const uint64_t width = launch.grid.x, area = width * launch.grid.y;
+  std::vector<uint64_t> blocks(area * launch.grid.z);
+  arrange(blocks.data(), uint64_t(blocks.size()));
+  for (size_t i = 0; i < blocks.size() && !is_faulted; i++) {
+    const uint64_t number = blocks[i];
+    blockIdx = {unsigned(number % width), unsigned(number % area / width), unsigned(number / area)};
+    run_block(count);
+  }
+}
+
+bool is_first_of(const Deposit *all) {
+  Warp &warp = warps[current / 32];
+  return !std::exchange(warp.is_asked[all == warp.deposits[1]], true);
 }
 
 void register_entry(Entry *entry) {
@@ -253,7 +256,7 @@ void block_barrier() {
   yield();
 }
 
-const Deposit *exchange(unsigned mask, const void *data, size_t bytes) {
+Deposit *exchange(unsigned mask, const void *data, size_t bytes) {
   Warp &warp = warps[current / 32];
   const unsigned own = current % 32;
   if (bytes > DEPOSIT_BYTES) abort();
@@ -286,70 +289,6 @@ void *static_shared(const void *key, size_t bytes, size_t alignment) {
   memset(shared_memory + start, 0xff, bytes);
   variables.push_back({key, start});
   return shared_memory + start;
-}
-
-void async_copy(void *shared, const void *global, unsigned bytes, unsigned source_bytes) {
-  Thread &thread = threads[current];
-  if (!is_device(global) && source_bytes > 0) {
-    fault(ILLEGAL_ADDRESS, "asynchronous copy from what is not device memory");
-  }
-  if ((bytes != 4 && bytes != 8 && bytes != 16) || source_bytes > bytes ||
-      (reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) % bytes != 0) {
-    fault(MISALIGNED_ADDRESS, "asynchronous copy of a wrong size or alignment");
-  }
-  thread.copies.push_back({shared, global, bytes, source_bytes, thread.group});
-}
-
-void async_commit() { threads[current].group++; }
-
-void async_wait(unsigned pending) {
-  Thread &thread = threads[current];
-  size_t done = 0;
-  for (const Copy &copy : thread.copies) {
-    if (copy.group + pending >= thread.group) break;
-    for (unsigned i = 0; i < copy.source_bytes; i += 4) {
-      note_access(static_cast<const char *>(copy.from) + i, std::min(4u, copy.source_bytes - i), false);
-    }
-    note_access(copy.to, copy.bytes, true);
-    memset(copy.to, 0, copy.bytes);
-    memcpy(copy.to, copy.from, copy.source_bytes);
-    done++;
-  }
-  thread.copies.erase(thread.copies.begin(), thread.copies.begin() + done);
-}
-
-void ldmatrix(uint32_t *out, int count, const void *row, bool is_transposed) {
-  const Deposit *all = exchange(~0u, &row, sizeof row);
-  const unsigned own = lane(), major = own / 4, minor = own % 4 * 2;
-  for (int m = 0; m < count; m++) {
-    uint16_t pair[2];
-    for (unsigned i = 0; i < 2; i++) {
-      const unsigned r = is_transposed ? minor + i : major, c = is_transposed ? major : minor + i;
-      const uint16_t *place = deposited<const uint16_t *>(all, unsigned(m) * 8 + r);
-      if (reinterpret_cast<uintptr_t>(place) % 16 != 0) fault(MISALIGNED_ADDRESS, "ldmatrix row");
-      note_access(place + c, 2, false);
-      pair[i] = place[c];
-    }
-    out[m] = pair[0] | uint32_t(pair[1]) << 16;
-  }
-}
-
-void mma_bf16_16x8x16(float *d, const uint32_t *a, const uint32_t *b, const float *c) {
-  uint32_t words[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
-  const Deposit *all = exchange(~0u, words, sizeof words);
-  const unsigned group = lane() / 4, pair = lane() % 4;
-  float sums[4] = {c[0], c[1], c[2], c[3]};
-  for (unsigned k = 0; k < 4; k++) {
-    uint32_t rows[6], columns[2][6];
-    memcpy(rows, all[group * 4 + k].bytes, sizeof rows);
-    for (unsigned j = 0; j < 2; j++) memcpy(columns[j], all[(pair * 2 + j) * 4 + k].bytes, sizeof rows);
-    for (unsigned i = 0; i < 4; i++) {
-      const uint32_t low = rows[i / 2], high = rows[i / 2 + 2], *column = columns[i % 2] + 4;
-      sums[i] += bf16(low & 0xffff) * bf16(column[0] & 0xffff) + bf16(low >> 16) * bf16(column[0] >> 16);
-      sums[i] += bf16(high & 0xffff) * bf16(column[1] & 0xffff) + bf16(high >> 16) * bf16(column[1] >> 16);
-    }
-  }
-  for (unsigned i = 0; i < 4; i++) d[i] = sums[i];
 }
 
 } // namespace cuda_sim

@@ -70,7 +70,7 @@ void block_barrier();
  * All lanes of `mask` that have not ended meet; returns 32 deposits, one a lane, 0xFF where a lane made none. Valid until
  * the thread's next warp operation.
  */
-const Deposit *exchange(unsigned mask, const void *data, size_t bytes);
+Deposit *exchange(unsigned mask, const void *data, size_t bytes);
 
 /** Start of dynamic shared memory, the same address for every launch. */
 void *dynamic_shared();
@@ -85,7 +85,7 @@ enum class Atomic { ADD, MIN, MAX, EXCHANGE };
 /** The old value. There is none for floating point: sums would depend on the order of threads. */
 unsigned atomic(Atomic operation, unsigned *place, unsigned value);
 
-/** cp.async: `source_bytes` of `bytes` (4, 8 or 16) are copied, the rest is zero; nothing is there before `wait`. */
+/** cp.async: `source_bytes` of `bytes` (4, 8 or 16) are copied, the rest is zero. Touching them before `wait` is a race. */
 void async_copy(void *shared, const void *global, unsigned bytes, unsigned source_bytes);
 /** cp.async.commit_group */
 void async_commit();

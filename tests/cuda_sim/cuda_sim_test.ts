@@ -26,11 +26,18 @@ const ENTRIES = {
   writes_null: 1,
   reads_askew: 2,
   block_sum: 3,
+  shifts: 3,
+  reverses: 3,
+  passes_on: 3,
+  accumulates: 2,
+  counts_threads: 1,
   reads_unset_shared: 1,
   hangs: 1,
   bounded: 1,
   warp_sum: 2,
   copies: 3,
+  sums_tiles: 3,
+  changes_source: 2,
   product: 3,
 } as const;
 type Name = keyof typeof ENTRIES;
@@ -53,7 +60,8 @@ interface Simulated {
   floats(tensor: Tensor): Promise<number[]>;
 }
 
-function simulated(name: string, run: (device: Simulated) => Promise<void>): void {
+/** One test. With a seed other than 0 blocks and threads run in another order. */
+function simulated(name: string, run: (device: Simulated) => Promise<void>, seed = 0): void {
   const reason = build.kind === "missing" ? ` (skipped: ${build.reason})` : "";
   Deno.test({
     name: `CUDA simulator: ${name}${reason}`,
@@ -64,7 +72,9 @@ function simulated(name: string, run: (device: Simulated) => Promise<void>): voi
         cuda_sim_reset: { parameters: [], result: "void" },
       });
       using device = openDevice(findCuda(folders));
+      Deno.env.set("TINYLLAMA_CUDA_SIM_SHUFFLE", String(seed));
       using stream = new CudaStream(device);
+      Deno.env.delete("TINYLLAMA_CUDA_SIM_SHUFFLE");
       using memory = new CudaMemory(device, stream);
       const matmul = "f32";
       const precision = {
@@ -115,11 +125,24 @@ simulated("kernels compute, in order, with arguments of every kind", async (cuda
   assert.deepEqual((await cuda.floats(y)).slice(0, 2), [496, 31.5 + 31 * 47]);
 });
 
-simulated("barriers order shared memory", async (cuda) => {
-  const { x, y } = cuda.arena.tensors;
-  cuda.launch("block_sum", ONE, BLOCK, 0, [y, x, i32(1)]);
-  assert.equal((await cuda.floats(y))[0], 2016);
-});
+for (const seed of [0, 1, 2]) {
+  simulated(`barriers order memory, threads in order ${seed}`, async (cuda) => {
+    const { x, y } = cuda.arena.tensors;
+    cuda.launch("block_sum", ONE, BLOCK, 0, [y, x, i32(1)]);
+    assert.equal((await cuda.floats(y))[0], 2016);
+    cuda.launch("shifts", ONE, BLOCK, 0, [y, x, i32(1)]);
+    assert.deepEqual((await cuda.floats(y)).slice(62, 64), [63, 0]);
+    cuda.launch("reverses", ONE, BLOCK, 0, [y, x, i32(1)]);
+    assert.deepEqual((await cuda.floats(y)).slice(31, 34), [0, 63, 62]);
+    cuda.launch("sums_tiles", ONE, BLOCK, 0, [y, x, i32(1)]);
+    assert.deepEqual((await cuda.floats(y)).slice(57, 61), [238, 242, 246, 186]);
+    cuda.launch("passes_on", ONE, BLOCK, 0, [y, x, i32(1)]);
+    assert.deepEqual((await cuda.floats(y)).slice(62, 65), [62, 63, 1]);
+    cuda.memory.fill(y, 0);
+    cuda.launch("counts_threads", [3, 2, 1], BLOCK, 0, [y]);
+    assert.equal(new Uint32Array(await cuda.memory.read(y))[0], 384);
+  }, seed);
+}
 
 simulated("asynchronous copies land when they are waited for", async (cuda) => {
   const { x, y } = cuda.arena.tensors;
@@ -160,22 +183,46 @@ const MISTAKES: Readonly<Record<string, readonly [RegExp, (cuda: Simulated) => v
     /716, misaligned address \(.*reads_askew.*read of 16 bytes/,
     ({ launch, arena: { tensors: { x, y } } }) => launch("reads_askew", ONE, ONE, 0, [y, x]),
   ],
-  "a missing barrier": [
+  "a missing barrier between writing and reading": [
     /block_sum.*(race in|uninitialised) shared memory/,
+    (cuda) => launchFaulty(cuda, "block_sum"),
+  ],
+  "a missing barrier between reading and writing": [
+    /shifts.*race in shared memory: (write of byte \d+ that another thread read|read of byte \d+ that thread \d+ wrote) with no barrier/,
+    (cuda) => launchFaulty(cuda, "shifts"),
+  ],
+  "a missing barrier of a warp": [
+    /reverses.*(race in|uninitialised) shared memory/,
+    (cuda) => launchFaulty(cuda, "reverses"),
+  ],
+  "a missing barrier at the end of a turn": [
+    /sums_tiles.*race in shared memory: (asynchronous copy to byte \d+ that another thread read with no barrier|read of byte \d+ that an asynchronous copy of thread \d+ is on its way to)/,
+    (cuda) => launchFaulty(cuda, "sums_tiles"),
+  ],
+  "a missing barrier between writing and reading device memory": [
+    /passes_on.*race in device memory: (read|write) at byte \d+ of an allocation of 1280 bytes that thread \d+ wrote with no barrier/,
+    (cuda) => launchFaulty(cuda, "passes_on"),
+  ],
+  "blocks that add to one number": [
+    /accumulates, block \(\d, .*race in device memory: read at byte 256 .* that another block wrote/,
     ({ launch, arena: { tensors: { x, y } } }) =>
-      launch("block_sum", ONE, BLOCK, 0, [y, x, i32(0)]),
+      launch("accumulates", [2, 1, 1], BLOCK, 0, [y, x]),
   ],
   "shared memory that was never set": [
     /reads_unset_shared.*read of uninitialised shared memory at byte 0/,
     (cuda) => cuda.launch("reads_unset_shared", ONE, ONE, 0, [cuda.arena.tensors.y]),
   ],
   "a copy read too soon": [
-    /copies.*uninitialised shared memory/,
+    /copies.*read of byte \d+ that an asynchronous copy of thread \d+ is on its way to/,
     ({ launch, arena: { tensors: { x, y } } }) =>
       launch("copies", ONE, [16, 1, 1], 256, [y, x, i32(0)]),
   ],
+  "a copy's source that changes meanwhile": [
+    /changes_source.*the source of an asynchronous copy was changed/,
+    ({ launch, arena: { tensors: { x, y } } }) => launch("changes_source", ONE, ONE, 0, [y, x]),
+  ],
   "dynamic shared memory that is too short": [
-    /copies.*out-of-bounds write at byte 240 of 240 bytes of shared memory/,
+    /copies.*out-of-bounds asynchronous copy at byte 240 of 240 bytes of shared memory/,
     ({ launch, arena: { tensors: { x, y } } }) =>
       launch("copies", ONE, [16, 1, 1], 240, [y, x, i32(1)]),
   ],
@@ -192,16 +239,25 @@ const MISTAKES: Readonly<Record<string, readonly [RegExp, (cuda: Simulated) => v
   ],
 };
 
+/** A kernel of 64 threads without the barriers that its last argument stands for. */
+function launchFaulty({ launch, arena }: Simulated, name: Name): void {
+  const { x, y } = arena.tensors;
+  launch(name, ONE, BLOCK, 0, [y, x, i32(0)]);
+}
+
 /** The last element of the arena, as a tensor. */
 function last({ arena }: Simulated): Tensor {
   return { ...rows(arena.tensors.y, 255, 256), byteOffset: arena.tensors.y.byteOffset + 1024 };
 }
 
 for (const [name, [message, launch]] of Object.entries(MISTAKES)) {
-  simulated(`${name} is found`, async (cuda) => {
-    launch(cuda);
-    await assert.rejects(cuda.floats(cuda.arena.tensors.y), message);
-  });
+  for (const seed of [0, 1]) {
+    const where = seed === 0 ? "" : ` with threads in order ${seed}`;
+    simulated(`${name} is found${where}`, async (cuda) => {
+      launch(cuda);
+      await assert.rejects(cuda.floats(cuda.arena.tensors.y), message);
+    }, seed);
+  }
 }
 
 simulated("launches beyond the limits are refused", (cuda) => {

@@ -1,5 +1,6 @@
-// Device and shared memory with a shadow. Kernels are compiled with -fsanitize=thread, whose calls before every access land
-// here: outside of allocations, uninitialised, misaligned, or (shared memory) not ordered by a barrier is a fault.
+// Device memory with a shadow. Kernels are compiled with -fsanitize=thread, whose calls before every access land here: outside
+// of allocations, uninitialised, misaligned, or touching what another thread of the same launch wrote with no barrier between
+// them is a fault. Shared memory is judged in shared_memory.cpp.
 
 #include <sys/mman.h>
 
@@ -13,32 +14,19 @@ namespace cuda_sim {
 namespace {
 
 constexpr size_t HEAP_BYTES = size_t(16) << 30, ALIGNMENT = 256, RED_ZONE = 256;
-constexpr size_t SHARED_BYTES = 256 * 1024;
 constexpr unsigned char INITIALISED = 2, ALLOCATED = 1;
-constexpr uint16_t NOBODY = 0xffff, SEVERAL_OF_WARP = 0x8000, SEVERAL = 0xfffe,
-                   BY_ATOMIC = 0xfffd;
-
-unsigned char *reserve(size_t bytes) {
-  void *place = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (place == MAP_FAILED) {
-    fprintf(stderr, "cuda_sim: cannot reserve %zu bytes of addresses\n", bytes);
-    abort();
-  }
-  return static_cast<unsigned char *>(place);
-}
 
 unsigned char *const heap = reserve(HEAP_BYTES);
 unsigned char *const shadow = reserve(HEAP_BYTES);
+
+// Who wrote last: for every two bytes, and only when for every sector, which no access of one instruction crosses. Threads
+// that write one byte each of the same two are taken for a race.
+constexpr size_t GRAIN = 2, SECTOR = 64;
+Stamp *const writes = reinterpret_cast<Stamp *>(reserve(HEAP_BYTES / GRAIN * sizeof(Stamp)));
+uint64_t *const sector_times = reinterpret_cast<uint64_t *>(reserve(HEAP_BYTES / SECTOR * sizeof(uint64_t)));
+
 std::map<uintptr_t, size_t> live;
 size_t used_bytes = 0;
-
-/** Who touched a byte of shared memory last, and when. */
-struct Cell {
-  uint32_t written, read;
-  uint16_t writer, reader;
-};
-Cell *const cells = reinterpret_cast<Cell *>(reserve(SHARED_BYTES * sizeof(Cell)));
 
 size_t total_bytes() {
   const char *limit = getenv("TINYLLAMA_CUDA_SIM_MEMORY");
@@ -61,11 +49,8 @@ std::string place_text(const void *place) {
 
 const char *verb(bool is_written) { return is_written ? "write" : "read"; }
 
-void note_device(const unsigned char *place, unsigned bytes, bool is_written) {
-  unsigned char *states = shadow + (place - heap);
-  uint32_t first_four;
-  memcpy(&first_four, states, sizeof first_four);
-  if (bytes == 4 && first_four == 0x01010101u * INITIALISED) return;
+/** Bytes that are not all initialised: a fault, or initialised from now on. */
+void initialise(const void *place, unsigned char *states, unsigned bytes, bool is_written) {
   for (unsigned i = 0; i < bytes; i++) {
     if (states[i] == INITIALISED) continue;
     if (states[i] == 0) {
@@ -76,67 +61,50 @@ void note_device(const unsigned char *place, unsigned bytes, bool is_written) {
       return fault(ILLEGAL_ADDRESS, "read of uninitialised device memory at " + place_text(place));
     }
   }
-  if (is_written) memset(states, INITIALISED, bytes);
+  memset(states, INITIALISED, bytes);
 }
 
-bool is_ordered(uint16_t other, uint32_t time) {
+/** A place of a sector that was written in this launch. */
+void judge_order(const void *place, size_t first, size_t last, bool is_written) {
   const Access &now = access_state;
-  if (other == now.thread || time < now.block_sync) return true;
-  const bool is_several = other >= SEVERAL_OF_WARP;
-  if (other == BY_ATOMIC) return now.is_atomic;
-  if (other == SEVERAL) return false;
-  const unsigned warp = is_several ? other & 0x7fffu : other / 32u;
-  return warp == now.thread / 32 && time < now.warp_sync;
+  for (size_t grain = first; grain <= last; grain++) {
+    const Stamp write = writes[grain];
+    if (write.time < now.launch_start) continue;
+    const bool is_own_block = write.time >= now.block_start;
+    if (is_own_block ? is_ordered(write) : write.who == BY_ATOMIC && now.is_atomic) continue;
+    const std::string writer = is_own_block ? writer_text(write) : "another block";
+    return fault(LAUNCH_FAILURE, std::string("race in device memory: ") + verb(is_written) + " at " +
+                                     place_text(place) + " that " + writer +
+                                     (is_own_block ? " wrote with no barrier in between" : " wrote too"));
+  }
 }
 
-void note_shared(const unsigned char *place, unsigned bytes, bool is_written) {
-  const Access &now = access_state;
-  const size_t start = place - shared_memory;
-  if (start + bytes > now.shared_bytes) {
-    return fault(ILLEGAL_ADDRESS, std::string("out-of-bounds ") + verb(is_written) + " at byte " +
-                                      std::to_string(start) + " of " +
-                                      std::to_string(now.shared_bytes) + " bytes of shared memory");
-  }
-  for (size_t at = start; at < start + bytes; at++) {
-    Cell &cell = cells[at];
-    const bool is_set = cell.written >= now.block_start;
-    if (!is_written && !is_set) {
-      return fault(LAUNCH_FAILURE,
-                   "read of uninitialised shared memory at byte " + std::to_string(at));
-    }
-    if (is_set && !is_ordered(cell.writer, cell.written)) {
-      return fault(LAUNCH_FAILURE, std::string("race in shared memory: ") + verb(is_written) +
-                                       " of byte " + std::to_string(at) + " that thread " +
-                                       std::to_string(cell.writer) +
-                                       " wrote with no barrier in between");
-    }
-    const bool was_read = cell.read >= now.block_start && cell.reader != NOBODY;
-    if (is_written) {
-      if (was_read && !is_ordered(cell.reader, cell.read)) {
-        return fault(LAUNCH_FAILURE, "race in shared memory: write of byte " + std::to_string(at) +
-                                         " that another thread read with no barrier in between");
-      }
-      cell.written = now.clock;
-      cell.writer = now.is_atomic ? BY_ATOMIC : uint16_t(now.thread);
-      cell.reader = NOBODY;
-      continue;
-    }
-    if (now.is_atomic) continue;
-    if (was_read && cell.reader != now.thread && cell.read >= now.block_sync) {
-      const unsigned warp = now.thread / 32;
-      const bool is_same = cell.reader == (SEVERAL_OF_WARP | warp) ||
-                           (cell.reader < SEVERAL_OF_WARP && cell.reader / 32u == warp);
-      cell.reader = is_same ? uint16_t(SEVERAL_OF_WARP | warp) : SEVERAL;
-    } else {
-      cell.reader = uint16_t(now.thread);
-    }
-    cell.read = now.clock;
-  }
+inline void note_device(const void *place, unsigned bytes, bool is_written) {
+  const size_t offset = static_cast<const unsigned char *>(place) - heap;
+  unsigned char *states = shadow + offset;
+  uint32_t first_four;
+  memcpy(&first_four, states, sizeof first_four);
+  if (bytes != 4 || first_four != 0x01010101u * INITIALISED) initialise(place, states, bytes, is_written);
+  uint64_t &sector_time = sector_times[offset / SECTOR];
+  const size_t first = offset / GRAIN, last = (offset + bytes - 1) / GRAIN;
+  if (sector_time >= access_state.launch_start) judge_order(place, first, last, is_written);
+  if (!is_written) return;
+  sector_time = access_state.clock;
+  for (size_t grain = first; grain <= last; grain++) writes[grain] = stamp_of_write();
 }
 
 } // namespace
 
-unsigned char *const shared_memory = reserve(SHARED_BYTES);
+unsigned char *reserve(size_t bytes) {
+  void *place = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (place == MAP_FAILED) {
+    fprintf(stderr, "cuda_sim: cannot reserve %zu bytes of addresses\n", bytes);
+    abort();
+  }
+  return static_cast<unsigned char *>(place);
+}
+
 Access access_state;
 
 uintptr_t allocate(size_t bytes) {
@@ -169,6 +137,10 @@ void memory_info(size_t *free_bytes, size_t *total) {
   *free_bytes = *total - used_bytes;
 }
 
+bool is_shared(const void *place) {
+  return size_t(static_cast<const unsigned char *>(place) - shared_memory) < SHARED_BYTES;
+}
+
 bool is_device(const void *place) {
   return size_t(static_cast<const unsigned char *>(place) - heap) < HEAP_BYTES;
 }
@@ -194,9 +166,8 @@ bool check_range(const char *what, const void *place, size_t bytes, bool is_writ
 
 void note_access(const void *place, unsigned bytes, bool is_written) {
   if (!access_state.is_in_kernel) return;
-  const unsigned char *start = static_cast<const unsigned char *>(place);
-  const bool is_heap = size_t(start - heap) < HEAP_BYTES;
-  if (!is_heap && size_t(start - shared_memory) >= SHARED_BYTES) {
+  const bool is_heap = is_device(place);
+  if (!is_heap && !is_shared(place)) {
     if (reinterpret_cast<uintptr_t>(place) >= 65536) return;
     return fault(ILLEGAL_ADDRESS, std::string(verb(is_written)) + " through a null pointer");
   }
@@ -204,8 +175,8 @@ void note_access(const void *place, unsigned bytes, bool is_written) {
     return fault(MISALIGNED_ADDRESS, std::string(verb(is_written)) + " of " +
                                          std::to_string(bytes) + " bytes at " + place_text(place));
   }
-  if (is_heap) note_device(start, bytes, is_written);
-  else note_shared(start, bytes, is_written);
+  if (is_heap) note_device(place, bytes, is_written);
+  else note_shared(place, bytes, is_written ? Touch::WRITE : Touch::READ);
 }
 
 unsigned atomic(Atomic operation, unsigned *place, unsigned value) {

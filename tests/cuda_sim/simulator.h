@@ -59,31 +59,75 @@ bool is_device(const void *place);
 /** Checks a range that a copy or a library call touches, and marks what it writes. Fails with ILLEGAL_ADDRESS. */
 bool check_range(const char *what, const void *place, size_t bytes, bool is_written);
 
+/** Zeroed pages that take memory only once they are touched. Ends the process where there are no addresses left. */
+unsigned char *reserve(size_t bytes);
+
+constexpr size_t SHARED_BYTES = 256 * 1024;
 /** Shared memory of the running block as one range. */
 extern unsigned char *const shared_memory;
+bool is_shared(const void *place);
 
-/** The part of a launch that a thread's accesses are judged by. */
+/** The part of a launch that a thread's accesses are judged by. Times count launches, blocks and barriers. */
 struct Access {
   /** False outside kernels: then nothing is checked. */
   bool is_in_kernel = false;
   /** True during an atomic operation. */
   bool is_atomic = false;
   unsigned thread = 0;
-  uint32_t clock = 1, block_start = 1, block_sync = 1, warp_sync = 1;
+  uint64_t clock = 1, launch_start = 1, block_start = 1, block_sync = 1, warp_sync = 1;
   unsigned shared_bytes = 0;
 };
 extern Access access_state;
+
+/** Who touched a place, and when: a number of a thread, which is below 1024, or one of those below. */
+struct Stamp {
+  uint64_t time : 48, who : 16;
+};
+constexpr uint16_t NOBODY = 0x1000, SEVERAL = 0x1001, BY_ATOMIC = 0x1002;
+/** With the number of a warp, all of whose threads are meant. */
+constexpr uint16_t IS_WARP = 0x8000;
+/** With the number of a thread, whose asynchronous copy is still on its way. */
+constexpr uint16_t IS_COPY = 0x4000;
+constexpr uint16_t NUMBER = 0x3fff;
+
+/** Whether what the running thread does comes after what the stamp says of its block: one thread, or a barrier between. */
+inline bool is_ordered(Stamp other) {
+  const Access &now = access_state;
+  if (other.who == now.thread || other.time < now.block_sync) return true;
+  if (other.who == BY_ATOMIC) return now.is_atomic;
+  if (other.who == SEVERAL) return false;
+  const unsigned warp = other.who & IS_WARP ? other.who & NUMBER : other.who / 32u;
+  return warp == now.thread / 32 && other.time < now.warp_sync;
+}
+/** The running thread, now. */
+inline Stamp stamp_of_write() {
+  return {access_state.clock, access_state.is_atomic ? BY_ATOMIC : access_state.thread};
+}
+std::string writer_text(Stamp writer);
 
 /** Ends the running kernel with a failure; returns only outside kernels. */
 void fault(int status, const std::string &message);
 /** Notes an access of the running thread as compiled code does. */
 void note_access(const void *place, unsigned bytes, bool is_written);
 
+/** What is done to shared memory. A copy begins as COPY and is there with LANDING. */
+enum class Touch { READ, WRITE, COPY, LANDING };
+/** Judges what the running thread does to bytes of shared memory, and keeps it for what comes after. */
+void note_shared(const void *place, unsigned bytes, Touch touch);
+
+/** Forgets the asynchronous copies of the threads before. */
+void begin_copies(unsigned threads);
+/** Whether a thread has begun copies that it has not waited for. */
+bool has_copies(unsigned thread);
+
+/** True once after each meeting of the running thread's warp, for the lane that asks first; `all` are its deposits. */
+bool is_first_of(const Deposit *all);
+
 struct Launch {
   const Entry *entry;
   dim3 grid, block;
   unsigned shared_bytes;
-  /** Not 0: the order in which threads run is shuffled. */
+  /** Not 0: the order in which blocks and their threads run is shuffled. */
   uint64_t seed;
   uint64_t arguments[64];
 };

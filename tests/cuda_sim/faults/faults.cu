@@ -35,6 +35,43 @@ extern "C" __global__ void block_sum(float *out, const float *x, int barriers) {
   if (threadIdx.x == 0) out[0] = sum;
 }
 
+// out[i] = x[i + 1] by way of shared memory that is written twice; `barriers` 0 leaves out the one between reading and writing.
+extern "C" __global__ void shifts(float *out, const float *x, int barriers) {
+  __shared__ float values[64];
+  int i = threadIdx.x;
+  values[i] = x[i];
+  __syncthreads();
+  float next = values[(i + 1) % 64];
+  if (barriers) __syncthreads();
+  values[i] = next;
+  out[i] = values[i];
+}
+
+// Turns the order of each warp's values round; `syncs` 0 leaves out what orders the lanes.
+extern "C" __global__ void reverses(float *out, const float *x, int syncs) {
+  __shared__ float values[64];
+  int i = threadIdx.x;
+  values[i] = x[i];
+  if (syncs) __syncwarp();
+  out[i] = values[i ^ 31];
+}
+
+// out[64 + i] = out[i + 1] = x[i + 1] for one block; `barriers` 0 leaves out the one between writing and reading device memory.
+extern "C" __global__ void passes_on(float *out, const float *x, int barriers) {
+  int i = threadIdx.x;
+  out[i] = x[i];
+  if (barriers) __syncthreads();
+  out[64 + i] = out[(i + 1) % 64];
+}
+
+// Every block adds to the same number.
+extern "C" __global__ void accumulates(float *out, const float *x) {
+  if (threadIdx.x == 0) out[0] += x[blockIdx.x];
+}
+
+// Counts all threads, as blocks may.
+extern "C" __global__ void counts_threads(unsigned *out) { atomicAdd(out, 1u); }
+
 extern "C" __global__ void reads_unset_shared(float *out) {
   __shared__ float values[64], others[2];
   others[1] = 1;
@@ -63,6 +100,35 @@ extern "C" __global__ void copies(float *out, const float *x, int waits) {
   if (waits) cuda_sim::async_wait(0);
   for (int i = 0; i < 4; i++) out[4 * threadIdx.x + i] = staged[i];
   cuda_sim::async_wait(0);
+}
+
+// Σ x[i + 1 ... i + 4] from tiles that come by turns into two places, each copied while the one before is read; `barriers` 0
+// leaves out the one at the end of a turn.
+extern "C" __global__ void sums_tiles(float *out, const float *x, int barriers) {
+  __shared__ float places[2][64];
+  int i = threadIdx.x;
+  float sum = 0;
+  cuda_sim::async_copy(&places[0][i], x + i, 4, 4);
+  cuda_sim::async_commit();
+  for (int turn = 0; turn < 4; turn++) {
+    if (turn < 3) cuda_sim::async_copy(&places[(turn + 1) % 2][i], x + (i + turn + 1) % 64, 4, 4);
+    cuda_sim::async_commit();
+    cuda_sim::async_wait(1);
+    __syncthreads();
+    sum += places[turn % 2][(i + 1) % 64];
+    if (barriers) __syncthreads();
+  }
+  out[i] = sum;
+}
+
+// Writes what a copy is still to read.
+extern "C" __global__ void changes_source(float *out, float *x) {
+  __shared__ float value;
+  cuda_sim::async_copy(&value, x, 4, 4);
+  cuda_sim::async_commit();
+  x[0] += 1;
+  cuda_sim::async_wait(0);
+  out[0] = value;
 }
 
 // out (16, 8) = a (16, 16) · b (16, 8) of row-major bf16, by one warp through ldmatrix and mma.

@@ -1,0 +1,113 @@
+// Shared memory of the running block, and who touched each of its bytes last. Two accesses of which one writes need a barrier
+// between them unless one thread makes both: without it they are a race, in whatever order the threads happened to run.
+
+#include <algorithm>
+
+#include "simulator.h"
+
+namespace cuda_sim {
+namespace {
+
+/** The last accesses to a place. */
+struct Cell {
+  Stamp write, read;
+};
+
+// A word has one cell as long as its four bytes are always touched together.
+constexpr size_t WORD = 4;
+Cell *const words = reinterpret_cast<Cell *>(reserve(SHARED_BYTES / WORD * sizeof(Cell)));
+Cell *const bytes_apart = reinterpret_cast<Cell *>(reserve(SHARED_BYTES * sizeof(Cell)));
+unsigned char *const is_apart = reserve(SHARED_BYTES / WORD);
+
+std::string at_text(const Cell &cell) {
+  const bool is_word = &cell >= words && &cell < words + SHARED_BYTES / WORD;
+  return "byte " + std::to_string(is_word ? (&cell - words) * WORD : size_t(&cell - bytes_apart));
+}
+
+const char *noun(Touch touch) {
+  switch (touch) {
+  case Touch::READ: return "read";
+  case Touch::WRITE: return "write";
+  default: return "asynchronous copy";
+  }
+}
+
+void race(const Cell &cell, Touch touch, const std::string &what) {
+  fault(LAUNCH_FAILURE, std::string("race in shared memory: ") + noun(touch) +
+                            (touch == Touch::COPY ? " to " : " of ") + at_text(cell) + " that " + what);
+}
+
+/** The reader of a cell after the running thread has read it too. */
+uint16_t joined_reader(Stamp reader) {
+  const Access &now = access_state;
+  const bool is_alone = reader.who == NOBODY || reader.who == now.thread;
+  if (is_alone || reader.time < now.block_sync) return uint16_t(now.thread);
+  const uint16_t warp = uint16_t(IS_WARP | now.thread / 32);
+  const bool is_same = reader.who == warp || (reader.who < NOBODY && reader.who / 32u == now.thread / 32);
+  return is_same ? warp : SEVERAL;
+}
+
+void touch_cell(Cell &cell, Touch touch) {
+  const Access &now = access_state;
+  if (touch == Touch::LANDING) {
+    cell.write = stamp_of_write();
+    return;
+  }
+  const bool is_set = cell.write.time >= now.block_start;
+  if (is_set && cell.write.who & IS_COPY) {
+    return race(cell, touch, "an asynchronous copy of thread " +
+                                 std::to_string(cell.write.who & NUMBER) + " is on its way to");
+  }
+  if (is_set && !is_ordered(cell.write)) {
+    return race(cell, touch, writer_text(cell.write) + " wrote with no barrier in between");
+  }
+  if (touch == Touch::READ) {
+    if (!is_set) return fault(LAUNCH_FAILURE, "read of uninitialised shared memory at " + at_text(cell));
+    if (!now.is_atomic) cell.read = {now.clock, joined_reader(cell.read)};
+    return;
+  }
+  const bool was_read = cell.read.time >= now.block_start && cell.read.who != NOBODY;
+  if (was_read && !is_ordered(cell.read)) {
+    return race(cell, touch, "another thread read with no barrier in between");
+  }
+  cell.write = stamp_of_write();
+  if (touch == Touch::COPY) cell.write.who |= IS_COPY;
+  cell.read.who = NOBODY;
+}
+
+} // namespace
+
+unsigned char *const shared_memory = reserve(SHARED_BYTES);
+
+std::string writer_text(Stamp writer) {
+  return writer.who == BY_ATOMIC ? "an atomic operation" : "thread " + std::to_string(writer.who);
+}
+
+void note_shared(const void *place, unsigned bytes, Touch touch) {
+  const size_t start = static_cast<const unsigned char *>(place) - shared_memory, end = start + bytes;
+  if (end > access_state.shared_bytes) {
+    return fault(ILLEGAL_ADDRESS, std::string("out-of-bounds ") + noun(touch) + " at byte " +
+                                      std::to_string(start) + " of " +
+                                      std::to_string(access_state.shared_bytes) +
+                                      " bytes of shared memory");
+  }
+  for (size_t at = start; at < end;) {
+    const size_t word = at / WORD, next = (word + 1) * WORD;
+    const bool is_whole = at % WORD == 0 && next <= end;
+    Cell *const apart = bytes_apart + word * WORD;
+    if (is_whole && !is_apart[word]) {
+      touch_cell(words[word], touch);
+    } else {
+      if (!is_apart[word]) std::fill(apart, apart + WORD, words[word]);
+      is_apart[word] = 1;
+      for (size_t byte = at; byte < std::min(next, end); byte++) touch_cell(bytes_apart[byte], touch);
+      if (is_whole && touch != Touch::READ) {
+        words[word] = apart[0];
+        is_apart[word] = 0;
+      }
+    }
+    at = next;
+  }
+}
+
+} // namespace cuda_sim
