@@ -1,12 +1,17 @@
 // Attention forward on tensor cores, within sequences and against the key/value cache (FlashAttention-2, Dao 2023). A block
-// of four warps takes 64 queries of one head, a warp 16 of them; tiles of 64 keys and values come in turn, the next one
-// while this one is used, and only as far as the block's last query sees. Widths 64 and 128 in bf16; all else is in
+// of four warps takes 128 queries of one head, a warp 32 of them; tiles of keys and values come in turn, the next one while
+// this one is used, and only as far as the block's last query sees. Widths 64 and 128 in bf16; all else is in
 // attention_plain.cu. Memory traffic: queries and output once, keys and values once a block, from the cache mostly.
 
 #include "attention_tile.cuh"
 
-constexpr int KEYS = 64; // of a tile
-constexpr float MINUS_INFINITY = -__builtin_huge_valf();
+constexpr int M = 2; // stripes of a warp
+constexpr int WARP_ROWS = M * STRIPE;
+constexpr int ROWS = TILE_WARPS * WARP_ROWS;
+
+// Keys of a tile: wide heads leave registers for fewer.
+template <int D>
+constexpr int KEYS_OF = D == 64 ? 64 : 32;
 
 // One head of one sequence.
 struct Head {
@@ -14,135 +19,162 @@ struct Head {
   float *lse;   // (T) or null
   const bf16 *queries, *keys, *values;
   const int *positions; // (T); null: query t sees keys 0 ... t
-  size_t out_stride, query_stride, key_stride;
+  int out_stride, query_stride, key_stride;
   int t;
+
+  // Rows from T on are not there, and may see anything.
+  DEVICE int last_seen(int row) const { return positions ? positions[min(row, t - 1)] : row; }
 };
 
-// The running softmax of the two rows of a lane.
+// The running softmax of a lane's rows: weights are 2^(scaled score - base).
 struct RunningSoftmax {
-  float most[2], sum[2];
+  float base[M][2], sum[M][2];
 };
 
-// Scores (16 x KEYS) become weights relative to the running maximum; the sums so far are scaled to it.
+// By how much a scaled score may exceed its row's base before the base rises: few tiles then need the sums so far scaled,
+// and weights stay far from the end of f32.
+constexpr float SLACK = 8;
+
+// Raises the bases of all rows of a warp to their greatest scaled scores, where one is beyond its slack.
 template <int D>
-DEVICE void weigh(RunningSoftmax &softmax, float scores[KEYS / 8][4], float acc[D / 8][4], float scale) {
+DEVICE void raise(RunningSoftmax &softmax, const float most[M][2], float acc[M][D / 8][4]) {
+  bool is_beyond = false;
 #pragma unroll
-  for (int half = 0; half < 2; half++) {
-    float most = softmax.most[half];
+  for (int m = 0; m < M; m++) is_beyond = is_beyond || most[m][0] > softmax.base[m][0] + SLACK || most[m][1] > softmax.base[m][1] + SLACK;
+  if (!__any_sync(ALL_LANES, is_beyond)) return;
 #pragma unroll
-    for (int n = 0; n < KEYS / 8; n++) most = fmaxf(most, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
-    most = quad_max(most);
-    float factor = exp2_fast((softmax.most[half] - most) * scale), sum = 0;
+  for (int m = 0; m < M; m++) {
 #pragma unroll
-    for (int n = 0; n < KEYS / 8; n++) {
+    for (int half = 0; half < 2; half++) {
+      float base = fmaxf(softmax.base[m][half], most[m][half]), factor = exp2_fast(softmax.base[m][half] - base);
+      softmax.base[m][half] = base;
+      softmax.sum[m][half] *= factor;
 #pragma unroll
-      for (int i = 2 * half; i < 2 * half + 2; i++) {
-        scores[n][i] = exp2_fast((scores[n][i] - most) * scale);
-        sum += scores[n][i];
+      for (int n = 0; n < D / 8; n++) {
+        acc[m][n][2 * half] *= factor;
+        acc[m][n][2 * half + 1] *= factor;
       }
     }
-    softmax.most[half] = most;
-    softmax.sum[half] = softmax.sum[half] * factor + sum;
+  }
+}
+
+// Scores (32 x N) become weights, `scale` times log2 e included.
+template <int D, int N>
+DEVICE void weigh(RunningSoftmax &softmax, float scores[M][N / 8][4], float acc[M][D / 8][4], float scale) {
+  float most[M][2];
 #pragma unroll
-    for (int n = 0; n < D / 8; n++) {
-      acc[n][2 * half] *= factor;
-      acc[n][2 * half + 1] *= factor;
+  for (int m = 0; m < M; m++) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      float greatest = MINUS_INFINITY;
+#pragma unroll
+      for (int n = 0; n < N / 8; n++) greatest = fmaxf(greatest, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
+      most[m][half] = quad_max(greatest) * scale;
+    }
+  }
+  raise<D>(softmax, most, acc);
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+#pragma unroll
+    for (int n = 0; n < N / 8; n++) {
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        scores[m][n][i] = exp2_fast(scores[m][n][i] * scale - softmax.base[m][i / 2]);
+        softmax.sum[m][i / 2] += scores[m][n][i];
+      }
     }
   }
 }
 
-// Keys that neither of the lane's rows may see get no weight.
-DEVICE void mask(float scores[KEYS / 8][4], int first_key, const int last_seen[2]) {
-  int column = first_key + threadIdx.x % 4 * 2;
-#pragma unroll
-  for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-      if (column + n * 8 + i % 2 > last_seen[i / 2]) scores[n][i] = MINUS_INFINITY;
-  }
-}
+// The least and the greatest of a warp's numbers.
+struct Range {
+  int least, most;
 
-// The last key that any query of the block sees.
-DEVICE int last_key(const Head &head, int first) {
-  __shared__ int last;
-  int end = min(first + TILE_ROWS, head.t) - 1;
-  if (!head.positions) return end;
-  if (threadIdx.x < WARP) {
-    int most = 0;
-    for (int row = first + threadIdx.x; row <= end; row += WARP) most = max(most, head.positions[row]);
-    for (int distance = WARP / 2; distance > 0; distance /= 2) most = max(most, __shfl_xor_sync(ALL_LANES, most, distance));
-    if (threadIdx.x == 0) last = most;
+  DEVICE void meet_lanes() {
+#pragma unroll
+    for (int distance = WARP / 2; distance > 0; distance /= 2) {
+      least = min(least, __shfl_xor_sync(ALL_LANES, least, distance));
+      most = max(most, __shfl_xor_sync(ALL_LANES, most, distance));
+    }
   }
-  __syncthreads();
-  return last;
+};
+
+// The last keys that queries from `first` on see, of those before `end`; most is -1 where there are none.
+DEVICE Range last_seen_of(const Head &head, int first, int end) {
+  if (!head.positions) return {first, first < end ? end - 1 : -1};
+  Range range = {0x7fffffff, -1};
+#pragma unroll 1
+  for (int row = first + threadIdx.x % WARP; row < end; row += WARP) {
+    int seen = head.last_seen(row);
+    range.least = min(range.least, seen);
+    range.most = max(range.most, seen);
+  }
+  range.meet_lanes();
+  return range;
 }
 
 // Dynamic shared memory: the queries' tile, then two tiles of keys and two of values.
 template <int D>
 DEVICE void attention_forward(const Head &head, int first) {
+  constexpr int KEYS = KEYS_OF<D>;
   bf16 *shared = (bf16 *)dynamic_shared();
   Tile<D> queries = {shared};
-  bf16 *turns = shared + TILE_ROWS * D;
-  int lane = threadIdx.x % WARP, warp_row = threadIdx.x / WARP * WARP_ROWS;
-  int end = last_key(head, first) + 1, tiles = (end + KEYS - 1) / KEYS, last_seen[2];
+  bf16 *turns = shared + ROWS * D;
+  int warp_row = threadIdx.x / WARP * WARP_ROWS, row = first + warp_row;
+  int end = last_seen_of(head, first, min(first + ROWS, head.t)).most + 1, last_seen[M][2];
+  Range seen = last_seen_of(head, row, min(row + WARP_ROWS, head.t));
 #pragma unroll
-  for (int half = 0; half < 2; half++) {
-    int row = first + warp_row + lane / 4 + half * 8;
-    last_seen[half] = row >= head.t ? 0 : head.positions ? head.positions[row] : row;
+  for (int m = 0; m < M; m++) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) last_seen[m][half] = head.last_seen(row + stripe_row(m, half));
   }
-  copy_tile<D, TILE_ROWS>(queries, head.queries, head.query_stride, first, head.t);
+  copy_tile<D, ROWS>(queries, head.queries, head.query_stride, first, head.t);
   KeyTile<D, KEYS>(turns, 0).copy(head.keys, head.values, head.key_stride, 0, end);
-  copy_async_commit();
-  uint32_t query[D / 16][4];
-  float acc[D / 8][4] = {};
+  copy_async_wait();
+  __syncthreads();
+  WarpRows<D, M, D == 64> query_rows(queries, warp_row);
+  query_rows.keep();
+  float acc[M][D / 8][4] = {};
   float scale = LOG2_E / sqrtf((float)D);
-  RunningSoftmax softmax = {{MINUS_INFINITY, MINUS_INFINITY}, {0, 0}};
-  for (int tile = 0; tile < tiles; tile++) {
-    KeyTile<D, KEYS> now(turns, tile), next(turns, tile + 1);
-    int first_key = tile * KEYS;
-    if (tile + 1 < tiles) {
-      next.copy(head.keys, head.values, head.key_stride, first_key + KEYS, end);
-      copy_async_commit();
-      copy_async_wait<1>();
-    } else {
-      copy_async_wait<0>();
-    }
+  RunningSoftmax softmax = {{{MINUS_INFINITY, MINUS_INFINITY}, {MINUS_INFINITY, MINUS_INFINITY}}, {}};
+  for (int first_key = 0; first_key < end; first_key += KEYS) {
+    int turn = first_key / KEYS;
+    KeyTile<D, KEYS> tile(turns, turn);
+    copy_async_wait();
     __syncthreads();
-    if (tile == 0) {
+    if (first_key + KEYS < end) KeyTile<D, KEYS>(turns, turn + 1).copy(head.keys, head.values, head.key_stride, first_key + KEYS, end);
+    if (first_key > seen.most) continue;
+    float scores[M][KEYS / 8][4];
+    query_rows.template multiply<KEYS>(scores, tile.keys);
+    if (first_key + KEYS - 1 > seen.least) mask_keys<M, KEYS>(scores, first_key, last_seen);
+    weigh<D, KEYS>(softmax, scores, acc, scale);
+    add_weighted<D, M, KEYS>(acc, scores, tile.values);
+  }
+  float factors[M][2];
 #pragma unroll
-      for (int step = 0; step < D / 16; step++) load_a(query[step], queries, warp_row, step);
+  for (int m = 0; m < M; m++) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      float sum = quad_sum(softmax.sum[m][half]);
+      int at = row + stripe_row(m, half);
+      factors[m][half] = __fdividef(1, sum);
+      if (head.lse && threadIdx.x % 4 == 0 && at < head.t) head.lse[at] = softmax.base[m][half] * LN_2 + logf(sum);
     }
-    float scores[KEYS / 8][4] = {};
-#pragma unroll
-    for (int step = 0; step < D / 16; step++) add_product_step<D, KEYS>(scores, query[step], now.keys, step);
-    if (first_key + KEYS - 1 > min(last_seen[0], last_seen[1])) mask(scores, first_key, last_seen);
-    weigh<D>(softmax, scores, acc, scale);
-    uint32_t weights[KEYS / 16][4];
-    to_fragments<KEYS>(weights, scores);
-    add_weighted<D, KEYS>(acc, weights, now.values);
-    __syncthreads();
   }
-  float sums[2] = {quad_sum(softmax.sum[0]), quad_sum(softmax.sum[1])};
-  int row = first + warp_row;
-  store_sums<D>(head.out, head.out_stride, row, head.t, queries, warp_row, acc, 1 / sums[0], 1 / sums[1]);
-  if (!head.lse || lane % 4 > 0) return;
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    int at = row + lane / 4 + half * 8;
-    if (at < head.t) head.lse[at] = softmax.most[half] * scale * LN_2 + logf(sums[half]);
-  }
+  store_sums<D, M>(head.out, head.out_stride, row, head.t, queries, warp_row, acc, factors);
 }
 
-// Grid (tiles of queries, H, B); blocks with the most keys come first.
-DEVICE int first_query() { return (gridDim.x - 1 - blockIdx.x) * TILE_ROWS; }
+// Grid (H, B, tiles of queries): heads that share keys run together, and blocks with the most keys come first.
+DEVICE int first_query() { return (gridDim.z - 1 - blockIdx.z) * ROWS; }
 
 template <int D>
 DEVICE void attention_within(bf16 *out, float *lse, const bf16 *qkv, int t, int h, int k) {
-  int head = blockIdx.y, kv = head * k / h;
-  size_t sequence = blockIdx.z, stride = (size_t)(h + 2 * k) * D;
+  int head = blockIdx.x, kv = head * k / h;
+  size_t sequence = blockIdx.y;
+  int stride = (h + 2 * k) * D;
   const bf16 *rows = qkv + sequence * t * stride;
   Head one = {out + (sequence * t * h + head) * D, lse ? lse + (sequence * h + head) * t : nullptr,
-              rows + head * D, rows + (h + kv) * D, rows + (h + k + kv) * D, nullptr, (size_t)h * D, stride, stride, t};
+              rows + head * D, rows + (h + kv) * D, rows + (h + k + kv) * D, nullptr, h * D, stride, stride, t};
   attention_forward<D>(one, first_query());
 }
 
@@ -155,10 +187,11 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS) attention_forward_128
 
 template <int D>
 DEVICE void attention_cached(bf16 *out, const bf16 *qkv, const bf16 *keys, const bf16 *values, const int *positions, int t, int h, int k, int s) {
-  int head = blockIdx.y, kv = head * k / h;
-  size_t sequence = blockIdx.z, stride = (size_t)(h + 2 * k) * D, cache = (sequence * k + kv) * s * D;
+  int head = blockIdx.x, kv = head * k / h;
+  int stride = (h + 2 * k) * D;
+  size_t sequence = blockIdx.y, cache = (sequence * k + kv) * s * D;
   Head one = {out + (sequence * t * h + head) * D, nullptr, qkv + sequence * t * stride + head * D, keys + cache,
-              values + cache, positions + sequence * t, (size_t)h * D, stride, (size_t)D, t};
+              values + cache, positions + sequence * t, h * D, stride, D, t};
   attention_forward<D>(one, first_query());
 }
 

@@ -1,8 +1,8 @@
 // Attention backward on tensor cores, without atomics (after FlashAttention-2, Dao 2023, Algorithm 2): one kernel has a
-// block for 64 keys of a key/value head, which walks over the queries of all heads of its group; another has a block for 64
-// queries of a head, which walks over keys. Both make the weights P = exp(scores - lse) again, so that seven products are
-// done instead of five, and every sum has one order. With dP = dOut · Vᵀ and dS = P (dP - delta), delta = Σ dOut · out:
-// dV = Pᵀ dOut, dK = dSᵀ Q / √D, dQ = dS K / √D. Widths 64 and 128 in bf16.
+// block for a tile of keys of a key/value head, which walks over the queries of all heads of its group; another has a block
+// for 128 queries of a head, which walks over keys. Both make the weights P = exp(scores - lse) again, so that seven
+// products are done instead of five, and every sum has one order. With dP = dOut · Vᵀ and dS = P (dP - delta),
+// delta = Σ dOut · out: dV = Pᵀ dOut, dK = dSᵀ Q / √D, dQ = dS K / √D. Widths 64 and 128 in bf16.
 
 #include "attention_tile.cuh"
 
@@ -13,141 +13,201 @@ struct Backward {
   int t, h, k;
 };
 
-// A tile of queries and what belongs to it; turns take two places by turns.
+// How a kernel cuts its work: stripes of a warp, rows of the operand that comes in turns, and how many of these make a step
+// of computing. Wide heads leave fewer registers, and none to keep a warp's rows in.
+template <int STRIPES, int TURN_ROWS, int STEP_ROWS, bool IS_KEPT>
+struct Cut {
+  static constexpr int M = STRIPES, TURN = TURN_ROWS, STEP = STEP_ROWS;
+  static constexpr int WARP_ROWS = M * STRIPE, ROWS = TILE_WARPS * WARP_ROWS;
+  static constexpr bool KEPT = IS_KEPT;
+};
+
+// A tile of queries, their gradients and two statistics of each; turns take two places by turns.
 template <int D, int ROWS>
 struct QueryTile {
   static constexpr int BYTES = ROWS * (2 * D * (int)sizeof(bf16) + 2 * (int)sizeof(float));
   Tile<D> queries, douts;
-  float *lse, *delta;
+  float *statistics; // (ROWS, 2): lse and delta
 
   DEVICE QueryTile(unsigned char *places, int turn)
-      : queries{(bf16 *)(places + turn % 2 * BYTES)}, douts{queries.rows + ROWS * D}, lse((float *)(douts.rows + ROWS * D)), delta(lse + ROWS) {}
+      : queries{(bf16 *)(places + turn % 2 * BYTES)}, douts{queries.rows + ROWS * D}, statistics((float *)(douts.rows + ROWS * D)) {}
 
   DEVICE void copy(const Backward &p, size_t sequence, int head, int first) const {
-    size_t stride = (size_t)(p.h + 2 * p.k) * D, out_stride = (size_t)p.h * D, line = (sequence * p.h + head) * p.t;
+    int stride = (p.h + 2 * p.k) * D, out_stride = p.h * D;
+    size_t line = (sequence * p.h + head) * p.t + first;
     copy_tile<D, ROWS>(queries, p.qkv + sequence * p.t * stride + head * D, stride, first, p.t);
     copy_tile<D, ROWS>(douts, p.dout + sequence * p.t * out_stride + head * D, out_stride, first, p.t);
-    int row = threadIdx.x % ROWS;
-    bool is_there = first + row < p.t;
-    if (threadIdx.x < ROWS) copy_async<4>(lse + row, p.lse + line + (is_there ? first + row : 0), is_there);
-    else if (threadIdx.x < 2 * ROWS) copy_async<4>(delta + row, p.delta + line + (is_there ? first + row : 0), is_there);
+    const float *of_lane = (threadIdx.x % 2 ? p.delta : p.lse) + line;
+#pragma unroll
+    for (int i = 0; i < 2 * ROWS; i += TILE_THREADS) {
+      int at = i + threadIdx.x, row = at / 2;
+      if (at < 2 * ROWS) copy_async<4>(statistics + at, of_lane + row, first + row < p.t);
+    }
   }
 };
 
-// Of a warp's 16 keys and a tile's queries: weights (scores become them) and dS (from dP), keys down and queries across.
-template <int D, int ROWS>
-DEVICE void weigh_keys(float weights[ROWS / 8][4], float dscores[ROWS / 8][4], const QueryTile<D, ROWS> &tile, int first_query, int key, float scale) {
-  int lane_column = threadIdx.x % 4 * 2;
+// Of a warp's keys and some queries: weights (scores become them) and dS (from dP), keys down and queries across.
+template <int M, int N>
+DEVICE void weigh_keys(float weights[M][N / 8][4], float dscores[M][N / 8][4], const float *statistics, float scale) {
 #pragma unroll
-  for (int n = 0; n < ROWS / 8; n++) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      int column = n * 8 + lane_column + i % 2;
-      bool is_seen = key + i / 2 * 8 <= first_query + column;
-      float weight = is_seen ? exp2_fast(weights[n][i] * scale - tile.lse[column] * LOG2_E) : 0;
-      weights[n][i] = weight;
-      dscores[n][i] = weight * (dscores[n][i] - tile.delta[column]);
-    }
-  }
-}
-
-// Grid (tiles of keys, K, B). Dynamic shared memory: tiles of keys and values, then two query tiles.
-template <int D, int ROWS>
-DEVICE void backward_keys(const Backward &p) {
-  unsigned char *shared = dynamic_shared();
-  Tile<D> keys = {(bf16 *)shared}, values = {keys.rows + TILE_ROWS * D};
-  unsigned char *turns = shared + 2 * TILE_ROWS * D * sizeof(bf16);
-  int warp_row = threadIdx.x / WARP * WARP_ROWS, lane = threadIdx.x % WARP, kv = blockIdx.y, group = p.h / p.k;
-  int first_key = blockIdx.x * TILE_ROWS, first_tile = first_key / ROWS;
-  int tiles = (p.t + ROWS - 1) / ROWS - first_tile, turns_in_all = tiles * group;
-  size_t sequence = blockIdx.z, stride = (size_t)(p.h + 2 * p.k) * D, at = sequence * p.t * stride + (p.h + kv) * D;
-  copy_tile<D, TILE_ROWS>(keys, p.qkv + at, stride, first_key, p.t);
-  copy_tile<D, TILE_ROWS>(values, p.qkv + at + p.k * D, stride, first_key, p.t);
-  QueryTile<D, ROWS>(turns, 0).copy(p, sequence, kv * group, first_tile * ROWS);
-  copy_async_commit();
-  float dkeys[D / 8][4] = {}, dvalues[D / 8][4] = {}, root = 1 / sqrtf((float)D);
-  for (int turn = 0; turn < turns_in_all; turn++) {
-    int next = turn + 1;
-    if (next < turns_in_all) {
-      QueryTile<D, ROWS>(turns, next).copy(p, sequence, kv * group + next / tiles, (first_tile + next % tiles) * ROWS);
-      copy_async_commit();
-      copy_async_wait<1>();
-    } else {
-      copy_async_wait<0>();
-    }
-    __syncthreads();
-    QueryTile<D, ROWS> tile(turns, turn);
-    float weights[ROWS / 8][4], dscores[ROWS / 8][4];
-    multiply_transposed<D, ROWS>(weights, keys, warp_row, tile.queries);
-    multiply_transposed<D, ROWS>(dscores, values, warp_row, tile.douts);
-    weigh_keys<D, ROWS>(weights, dscores, tile, (first_tile + turn % tiles) * ROWS, first_key + warp_row + lane / 4, root * LOG2_E);
-    uint32_t fragments[ROWS / 16][4];
-    to_fragments<ROWS>(fragments, weights);
-    add_weighted<D, ROWS>(dvalues, fragments, tile.douts);
-    to_fragments<ROWS>(fragments, dscores);
-    add_weighted<D, ROWS>(dkeys, fragments, tile.queries);
-    __syncthreads();
-  }
-  int row = first_key + warp_row;
-  store_sums<D>(p.dqkv + at, stride, row, p.t, keys, warp_row, dkeys, root, root);
-  store_sums<D>(p.dqkv + at + p.k * D, stride, row, p.t, values, warp_row, dvalues, 1, 1);
-}
-
-// Grid (tiles of queries, H, B). Dynamic shared memory: a query tile, then two tiles of keys and two of values.
-template <int D, int KEYS>
-DEVICE void backward_queries(const Backward &p) {
-  unsigned char *shared = dynamic_shared();
-  QueryTile<D, TILE_ROWS> tile(shared, 0);
-  bf16 *turns = (bf16 *)(shared + QueryTile<D, TILE_ROWS>::BYTES);
-  int warp_row = threadIdx.x / WARP * WARP_ROWS, lane = threadIdx.x % WARP, head = blockIdx.y, kv = head * p.k / p.h;
-  int first = (gridDim.x - 1 - blockIdx.x) * TILE_ROWS, end = min(first + TILE_ROWS, p.t), tiles = (end + KEYS - 1) / KEYS;
-  size_t sequence = blockIdx.z, stride = (size_t)(p.h + 2 * p.k) * D;
-  const bf16 *key_rows = p.qkv + sequence * p.t * stride + (p.h + kv) * D, *value_rows = key_rows + p.k * D;
-  tile.copy(p, sequence, head, first);
-  KeyTile<D, KEYS>(turns, 0).copy(key_rows, value_rows, stride, 0, end);
-  copy_async_commit();
-  float dqueries[D / 8][4] = {}, root = 1 / sqrtf((float)D), scale = root * LOG2_E;
-  for (int turn = 0; turn < tiles; turn++) {
-    KeyTile<D, KEYS> now(turns, turn), next(turns, turn + 1);
-    int first_key = turn * KEYS;
-    if (turn + 1 < tiles) {
-      next.copy(key_rows, value_rows, stride, first_key + KEYS, end);
-      copy_async_commit();
-      copy_async_wait<1>();
-    } else {
-      copy_async_wait<0>();
-    }
-    __syncthreads();
-    float weights[KEYS / 8][4], dscores[KEYS / 8][4];
-    multiply_transposed<D, KEYS>(weights, tile.queries, warp_row, now.keys);
-    multiply_transposed<D, KEYS>(dscores, tile.douts, warp_row, now.values);
+  for (int n = 0; n < N / 8; n++) {
+    Pack<float> two = *(const Pack<float> *)(statistics + 2 * stripe_column(n, 0));
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-      int row = warp_row + lane / 4 + i / 2 * 8;
-      float lse = tile.lse[row] * LOG2_E, delta = tile.delta[row];
+      float lse = two.number(i % 2 * 2) * LOG2_E, delta = two.number(i % 2 * 2 + 1);
 #pragma unroll
-      for (int n = 0; n < KEYS / 8; n++) {
-        bool is_seen = first_key + n * 8 + lane % 4 * 2 + i % 2 <= first + row;
-        dscores[n][i] = is_seen ? exp2_fast(weights[n][i] * scale - lse) * (dscores[n][i] - delta) : 0;
+      for (int m = 0; m < M; m++) {
+        weights[m][n][i] = exp2_fast(weights[m][n][i] * scale - lse);
+        dscores[m][n][i] = weights[m][n][i] * (dscores[m][n][i] - delta);
       }
     }
-    uint32_t fragments[KEYS / 16][4];
-    to_fragments<KEYS>(fragments, dscores);
-    add_weighted<D, KEYS>(dqueries, fragments, now.keys);
-    __syncthreads();
   }
-  bf16 *to = p.dqkv + sequence * p.t * stride + head * D;
-  store_sums<D>(to, stride, first + warp_row, p.t, tile.queries, warp_row, dqueries, root, root);
 }
 
-#define ATTENTION_BACKWARD(D, ROWS)                                                                                          \
-  extern "C" __global__ void __launch_bounds__(TILE_THREADS) attention_backward_keys_##D(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int t, int h, int k) { \
-    backward_keys<D, ROWS>({dqkv, dout, qkv, lse, delta, t, h, k});                                                         \
-  }                                                                                                                          \
-  extern "C" __global__ void __launch_bounds__(TILE_THREADS) attention_backward_queries_##D(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int t, int h, int k) { \
-    backward_queries<D, ROWS>({dqkv, dout, qkv, lse, delta, t, h, k});                                                      \
+// Scores of queries that come before a key become minus infinity.
+template <int M, int N>
+DEVICE void mask_queries(float scores[M][N / 8][4], int first_query, int first_key) {
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+#pragma unroll
+    for (int n = 0; n < N / 8; n++) {
+#pragma unroll
+      for (int i = 0; i < 4; i++)
+        if (first_query + stripe_column(n, i) < first_key + stripe_row(m, i / 2)) scores[m][n][i] = MINUS_INFINITY;
+    }
+  }
+}
+
+// Grid (K, B, tiles of keys): blocks with the most queries come first. Dynamic shared memory: tiles of keys and values, then
+// two query tiles.
+template <int D, typename C>
+DEVICE void backward_keys(const Backward &p) {
+  constexpr int M = C::M, STEP = C::STEP;
+  unsigned char *shared = dynamic_shared();
+  Tile<D> keys = {(bf16 *)shared}, values = {keys.rows + C::ROWS * D};
+  unsigned char *turns = shared + 2 * C::ROWS * D * sizeof(bf16);
+  int warp_row = threadIdx.x / WARP * C::WARP_ROWS, kv = blockIdx.x, group = p.h / p.k, stride = (p.h + 2 * p.k) * D;
+  int first_key = blockIdx.z * C::ROWS, warp_key = first_key + warp_row;
+  size_t sequence = blockIdx.y, at = sequence * p.t * stride + (p.h + kv) * D;
+  // What comes next: some queries of a head.
+  int head = kv * group, end_head = head + group, query = first_key;
+  copy_tile<D, C::ROWS>(keys, p.qkv + at, stride, first_key, p.t);
+  copy_tile<D, C::ROWS>(values, p.qkv + at + p.k * D, stride, first_key, p.t);
+  QueryTile<D, C::TURN>(turns, 0).copy(p, sequence, head, query);
+  copy_async_wait();
+  __syncthreads();
+  WarpRows<D, M, C::KEPT> key_rows(keys, warp_row), value_rows(values, warp_row);
+  key_rows.keep();
+  value_rows.keep();
+  float dkeys[M][D / 8][4] = {}, dvalues[M][D / 8][4] = {}, root = 1 / sqrtf((float)D);
+  for (int turn = 0; head < end_head; turn++) {
+    QueryTile<D, C::TURN> tile(turns, turn);
+    int first_query = query;
+    copy_async_wait();
+    __syncthreads();
+    query += C::TURN;
+    if (query >= p.t) {
+      query = first_key;
+      head++;
+    }
+    if (head < end_head) QueryTile<D, C::TURN>(turns, turn + 1).copy(p, sequence, head, query);
+#pragma unroll 1
+    for (int step = 0; step < C::TURN; step += STEP) {
+      if (first_query + step + STEP <= warp_key) continue;
+      float weights[M][STEP / 8][4], dscores[M][STEP / 8][4];
+      Tile<D> queries = tile.queries.from(step), douts = tile.douts.from(step);
+      key_rows.template multiply<STEP>(weights, queries);
+      value_rows.template multiply<STEP>(dscores, douts);
+      if (first_query + step < warp_key + C::WARP_ROWS - 1) mask_queries<M, STEP>(weights, first_query + step, warp_key);
+      weigh_keys<M, STEP>(weights, dscores, tile.statistics + 2 * step, root * LOG2_E);
+      add_weighted<D, M, STEP>(dvalues, weights, douts);
+      add_weighted<D, M, STEP>(dkeys, dscores, queries);
+    }
+  }
+  float roots[M][2], ones[M][2];
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+    roots[m][0] = roots[m][1] = root;
+    ones[m][0] = ones[m][1] = 1;
+  }
+  store_sums<D, M>(p.dqkv + at, stride, warp_key, p.t, keys, warp_row, dkeys, roots);
+  store_sums<D, M>(p.dqkv + at + p.k * D, stride, warp_key, p.t, values, warp_row, dvalues, ones);
+}
+
+// Grid (H, B, tiles of queries): heads that share keys run together, blocks with the most keys come first. Dynamic shared
+// memory: a query tile, then two tiles of keys and two of values.
+template <int D, typename C>
+DEVICE void backward_queries(const Backward &p) {
+  constexpr int M = C::M, STEP = C::STEP;
+  typedef QueryTile<D, C::ROWS> Queries;
+  unsigned char *shared = dynamic_shared();
+  Queries tile(shared, 0);
+  bf16 *turns = (bf16 *)(shared + Queries::BYTES);
+  int warp_row = threadIdx.x / WARP * C::WARP_ROWS, head = blockIdx.x, kv = head * p.k / p.h, stride = (p.h + 2 * p.k) * D;
+  int first = (gridDim.z - 1 - blockIdx.z) * C::ROWS, end = min(first + C::ROWS, p.t), warp_query = first + warp_row;
+  size_t sequence = blockIdx.y;
+  const bf16 *key_rows = p.qkv + sequence * p.t * stride + (p.h + kv) * D, *value_rows = key_rows + p.k * D;
+  tile.copy(p, sequence, head, first);
+  KeyTile<D, C::TURN>(turns, 0).copy(key_rows, value_rows, stride, 0, end);
+  copy_async_wait();
+  __syncthreads();
+  WarpRows<D, M, C::KEPT> query_rows(tile.queries, warp_row), dout_rows(tile.douts, warp_row);
+  query_rows.keep();
+  dout_rows.keep();
+  float dqueries[M][D / 8][4] = {}, root = 1 / sqrtf((float)D), scale = root * LOG2_E, lse[M][2], delta[M][2], roots[M][2];
+  int last_seen[M][2];
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      int row = warp_row + stripe_row(m, half);
+      lse[m][half] = tile.statistics[2 * row] * LOG2_E;
+      delta[m][half] = tile.statistics[2 * row + 1];
+      last_seen[m][half] = first + row;
+      roots[m][half] = root;
+    }
+  }
+  for (int turn = 0, turn_key = 0; turn_key < end; turn++, turn_key += C::TURN) {
+    KeyTile<D, C::TURN> now(turns, turn);
+    copy_async_wait();
+    __syncthreads();
+    if (turn_key + C::TURN < end) KeyTile<D, C::TURN>(turns, turn + 1).copy(key_rows, value_rows, stride, turn_key + C::TURN, end);
+#pragma unroll 1
+    for (int step = 0; step < C::TURN; step += STEP) {
+      int first_key = turn_key + step;
+      if (first_key >= warp_query + C::WARP_ROWS) break;
+      float weights[M][STEP / 8][4], dscores[M][STEP / 8][4];
+      Tile<D> keys = now.keys.from(step);
+      query_rows.template multiply<STEP>(weights, keys);
+      dout_rows.template multiply<STEP>(dscores, now.values.from(step));
+      if (first_key + STEP - 1 > warp_query) mask_keys<M, STEP>(weights, first_key, last_seen);
+#pragma unroll
+      for (int m = 0; m < M; m++) {
+#pragma unroll
+        for (int n = 0; n < STEP / 8; n++) {
+#pragma unroll
+          for (int i = 0; i < 4; i++)
+            dscores[m][n][i] = exp2_fast(weights[m][n][i] * scale - lse[m][i / 2]) * (dscores[m][n][i] - delta[m][i / 2]);
+        }
+      }
+      add_weighted<D, M, STEP>(dqueries, dscores, keys);
+    }
+  }
+  bf16 *to = p.dqkv + sequence * p.t * stride + head * D;
+  store_sums<D, M>(to, stride, warp_query, p.t, tile.queries, warp_row, dqueries, roots);
+}
+
+#define ATTENTION_BACKWARD(NAME, D, CUT)                                                                                     \
+  extern "C" __global__ void __launch_bounds__(TILE_THREADS) attention_backward_##NAME##_##D(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int t, int h, int k) { \
+    backward_##NAME<D, CUT>({dqkv, dout, qkv, lse, delta, t, h, k});                                                        \
   }
 
-// Wide heads leave registers for half as many rows at a time.
-ATTENTION_BACKWARD(64, 64)
-ATTENTION_BACKWARD(128, 32)
+typedef Cut<2, 64, 16, true> Keys64;
+typedef Cut<2, 64, 32, true> Queries64;
+typedef Cut<1, 32, 32, false> Keys128;
+typedef Cut<2, 32, 32, false> Queries128;
+
+ATTENTION_BACKWARD(keys, 64, Keys64)
+ATTENTION_BACKWARD(queries, 64, Queries64)
+ATTENTION_BACKWARD(keys, 128, Keys128)
+ATTENTION_BACKWARD(queries, 128, Queries128)

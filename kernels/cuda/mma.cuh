@@ -10,24 +10,28 @@
 
 #ifdef CUDA_SIM
 
+typedef uintptr_t Place;
+DEVICE Place place_of(const void *shared) { return (Place)shared; }
+
 DEVICE void mma_16x8x16(float d[4], const uint32_t a[4], const uint32_t b[2]) { cuda_sim::mma_bf16_16x8x16(d, a, b, d); }
 
-DEVICE void ldmatrix_x4(uint32_t fragment[4], const bf16 *row, int flip) {
-  cuda_sim::ldmatrix(fragment, 4, (const void *)((uintptr_t)row ^ flip), false);
-}
-DEVICE void ldmatrix_x4_trans(uint32_t fragment[4], const bf16 *row, int flip) {
-  cuda_sim::ldmatrix(fragment, 4, (const void *)((uintptr_t)row ^ flip), true);
-}
+DEVICE void ldmatrix_x4(uint32_t fragment[4], Place row) { cuda_sim::ldmatrix(fragment, 4, (const void *)row, false); }
+DEVICE void ldmatrix_x4_trans(uint32_t fragment[4], Place row) { cuda_sim::ldmatrix(fragment, 4, (const void *)row, true); }
 
 template <int BYTES>
 DEVICE void copy_async(void *shared, const void *global, bool is_there) {
   cuda_sim::async_copy(shared, global, BYTES, is_there ? BYTES : 0);
 }
-DEVICE void copy_async_commit() { cuda_sim::async_commit(); }
-template <int PENDING>
-DEVICE void copy_async_wait() { cuda_sim::async_wait(PENDING); }
+DEVICE void copy_async_wait() {
+  cuda_sim::async_commit();
+  cuda_sim::async_wait(0);
+}
 
 #else
+
+// An address in shared memory.
+typedef uint32_t Place;
+DEVICE Place place_of(const void *shared) { return (Place)__cvta_generic_to_shared(shared); }
 
 // d += a · b, bf16 operands, f32 sums.
 DEVICE void mma_16x8x16(float d[4], const uint32_t a[4], const uint32_t b[2]) {
@@ -36,41 +40,35 @@ DEVICE void mma_16x8x16(float d[4], const uint32_t a[4], const uint32_t b[2]) {
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-DEVICE uint32_t shared_address(const void *shared) { return (uint32_t)__cvta_generic_to_shared(shared); }
-
-// Four 8 x 8 matrices; lane i gives row i % 8 of matrix i / 8, which is `flip` bytes away from `row` in the sense of xor.
-// Done here, so that addresses of a loop that differ by constants are not kept in registers.
-DEVICE void ldmatrix_x4(uint32_t fragment[4], const bf16 *row, int flip) {
-  asm volatile("{ .reg .b32 place; xor.b32 place, %4, %5; ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [place]; }"
+// Four 8 x 8 matrices; lane i gives row i % 8 of matrix i / 8.
+DEVICE void ldmatrix_x4(uint32_t fragment[4], Place row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
-               : "r"(shared_address(row)), "r"(flip)
+               : "r"(row)
                : "memory");
 }
 
 // The same with every matrix transposed.
-DEVICE void ldmatrix_x4_trans(uint32_t fragment[4], const bf16 *row, int flip) {
-  asm volatile("{ .reg .b32 place; xor.b32 place, %4, %5; ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [place]; }"
+DEVICE void ldmatrix_x4_trans(uint32_t fragment[4], Place row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
-               : "r"(shared_address(row)), "r"(flip)
+               : "r"(row)
                : "memory");
 }
 
-// 4 or 16 bytes to shared memory, zeros when the source is not there (its address must be valid all the same).
+// 4 or 16 bytes to shared memory, zeros when the source is not there: then nothing is read.
 template <int BYTES>
 DEVICE void copy_async(void *shared, const void *global, bool is_there) {
   int there = is_there ? BYTES : 0;
   if (BYTES == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(there) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place_of(shared)), "l"(global), "r"(there) : "memory");
   } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(there) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(place_of(shared)), "l"(global), "r"(there) : "memory");
   }
 }
 
-DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-
-// Until no more than the newest PENDING groups of this thread are on their way.
-template <int PENDING>
-DEVICE void copy_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
+// Until all copies of this thread have arrived.
+DEVICE void copy_async_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 #endif
 

@@ -17,8 +17,9 @@ const SHAPES: readonly AttentionShape[] = [
   { B: 1, T: 33, H: 3, K: 1, D: 12 },
   { B: 2, T: 65, H: 8, K: 2, D: 16 },
   { B: 1, T: 40, H: 4, K: 4, D: 10 },
-  { B: 1, T: 150, H: 2, K: 1, D: 64 },
+  { B: 1, T: 300, H: 2, K: 1, D: 64 },
   { B: 2, T: 70, H: 4, K: 2, D: 128 },
+  { B: 1, T: 150, H: 2, K: 1, D: 128 },
 ];
 
 function describe({ B, T, H, K, D }: AttentionShape): string {
@@ -99,6 +100,7 @@ function from(T: number, ...first: number[]): Int32Array {
 conformance("attention", (precision) => [
   ...SHAPES.flatMap((shape) => cases(precision, shape, null)),
   ...cases(precision, { B: 1, T: 37, H: 4, K: 2, D: 16 }, 24),
+  ...cases(precision, { B: 1, T: 150, H: 2, K: 1, D: 64 }, 24),
   cachedCase(precision, { B: 1, T: 1, H: 1, K: 1, D: 2 }, 1, from(1, 0)),
   cachedCase(precision, { B: 3, T: 1, H: 8, K: 2, D: 16 }, 70, from(1, 69, 0, 33)),
   cachedCase(precision, { B: 2, T: 5, H: 3, K: 1, D: 12 }, 50, from(5, 0, 40)),
@@ -106,4 +108,5 @@ conformance("attention", (precision) => [
   cachedCase(precision, { B: 1, T: 37, H: 4, K: 2, D: 10 }, 300, from(37, 201)),
   cachedCase(precision, { B: 2, T: 70, H: 4, K: 2, D: 64 }, 170, from(70, 0, 95)),
   cachedCase(precision, { B: 1, T: 20, H: 2, K: 1, D: 128 }, 140, from(20, 101)),
+  cachedCase(precision, { B: 2, T: 140, H: 2, K: 1, D: 64 }, 500, from(140, 300, 7)),
 ]);
