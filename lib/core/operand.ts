@@ -1,10 +1,7 @@
 // Checks on one tensor of an operation, for checked_ops.ts. The success path allocates nothing.
 
 import type { DType } from "./dtype.ts";
-import { elementCount, type Tensor } from "./tensor.ts";
-
-/** Kernels count the elements of one operand in 32 bits. */
-const MAX_ELEMENTS = 2 ** 31 - 1;
+import { elementCount, MAX_ELEMENTS, type Tensor } from "./tensor.ts";
 
 /** Throws that `tensor`, known in `op` as `role`, has another shape than `expected` (`*` is any extent). */
 export function wrongShape(

@@ -27,11 +27,30 @@ export interface Tensor extends TensorSpec {
   readonly parts: readonly Tensor[] | null;
 }
 
+/** Kernels count the elements of one operand in 32 bits. */
+export const MAX_ELEMENTS = 2 ** 31 - 1;
+
 /** Number of elements in a shape. */
 export function elementCount(shape: readonly number[]): number {
   let count = 1;
   for (const extent of shape) count *= extent;
   return count;
+}
+
+/**
+ * Checks the spec of a tensor that is to be allocated as `name`. Bytes are only carried about and may be any number.
+ * @throws {RangeError} when its shape is none or has more elements than kernels count.
+ */
+export function checkSpec(name: string, { dtype, shape }: TensorSpec): void {
+  if (!shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0)) {
+    throw new RangeError(`Cannot allocate "${name}": [${shape}] is no shape`);
+  }
+  const count = elementCount(shape);
+  if (count > MAX_ELEMENTS && dtype !== "u8") {
+    throw new RangeError(
+      `Cannot allocate "${name}" of shape [${shape}]: ${count} elements, at most ${MAX_ELEMENTS}`,
+    );
+  }
 }
 
 /** Bytes a tensor of this spec takes. */

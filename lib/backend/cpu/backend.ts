@@ -4,6 +4,7 @@ import type { Backend, Precision } from "../../core/backend.ts";
 import { checkedOps } from "../../core/checked_ops.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { Ops } from "../../core/ops.ts";
+import { dtypeCode } from "../dtype_code.ts";
 import { adamwOps } from "./adamw.ts";
 import { attentionOps } from "./attention.ts";
 import { crossEntropyOps } from "./cross_entropy.ts";
@@ -17,7 +18,6 @@ import { ropeOps } from "./rope.ts";
 import { samplingOps } from "./sampling.ts";
 import { swigluOps } from "./swiglu.ts";
 import { cpuContext } from "./context.ts";
-import { dtypeCode } from "./kernels.ts";
 import type { CpuMachine } from "./machine.ts";
 import { CpuMemory } from "./memory.ts";
 

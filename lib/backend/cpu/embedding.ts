@@ -2,8 +2,8 @@
 
 import type { Ops } from "../../core/ops.ts";
 import { elementCount } from "../../core/tensor.ts";
+import { dtypeCode } from "../dtype_code.ts";
 import type { CpuContext } from "./context.ts";
-import { dtypeCode } from "./kernels.ts";
 
 /** Binds kernels/c/embedding.c; allocates nothing per call. */
 export function embeddingOps(cpu: CpuContext) {

@@ -1,9 +1,6 @@
 // The table of C kernels that the CPU backend calls, one implementation native and one WASM; see kernels/c/kernels.h for
 // what each does. Not the operations of the model: those are the family files beside this one.
 
-import type { DType } from "../../core/dtype.ts";
-import { UnsupportedError } from "../../core/errors.ts";
-
 /** Address or size_t as the library takes it: a number in 32-bit WASM, a bigint in 64-bit WASM and native code. */
 export type Address = number | bigint;
 
@@ -232,28 +229,4 @@ export interface CpuKernels {
   ): void;
   fill_words(ctx: Address, dst: Address, bits: number, count: number): void;
   copy_bytes(ctx: Address, dst: Address, src: Address, count: Address): void;
-}
-
-/**
- * The number of a dtype in kernels.h (enum tl_dtype).
- * @throws {UnsupportedError} for types that are no weights.
- */
-export function dtypeCode(dtype: DType): number {
-  switch (dtype) {
-    case "f32":
-      return 0;
-    case "bf16":
-      return 1;
-    case "f16":
-      return 2;
-    case "q8_0":
-      return 3;
-    case "q4_0":
-      return 4;
-    case "i32":
-    case "u8":
-      throw new UnsupportedError(`Cannot compute with elements of type ${dtype} on a CPU`);
-    default:
-      return dtype satisfies never;
-  }
 }

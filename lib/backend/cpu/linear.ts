@@ -2,8 +2,9 @@
 
 import type { Ops } from "../../core/ops.ts";
 import { elementCount, type Tensor } from "../../core/tensor.ts";
+import { dtypeCode } from "../dtype_code.ts";
 import type { CpuContext } from "./context.ts";
-import { type Address, dtypeCode } from "./kernels.ts";
+import type { Address } from "./kernels.ts";
 
 /** Binds kernels/c/linear.c; allocates nothing per call. */
 export function linearOps(cpu: CpuContext) {

@@ -4,6 +4,7 @@ import type { Allocation, Arena, Memory } from "../../core/backend.ts";
 import { DeviceError } from "../../core/errors.ts";
 import {
   byteLength,
+  checkSpec,
   type DeviceBuffer,
   elementCount,
   hasTensors,
@@ -13,9 +14,6 @@ import {
 import { alignUp } from "./allocator.ts";
 import type { CpuMachine } from "./machine.ts";
 import type { Address } from "./kernels.ts";
-
-/** The kernels count elements in C's int. */
-const MAX_ELEMENTS = 2 ** 31 - 1;
 
 /** One arena's memory. Dead once the arena is disposed; `address` must not be used then. */
 export class CpuBuffer implements DeviceBuffer {
@@ -199,16 +197,4 @@ export class CpuMemory implements Memory, Disposable {
 
 function floatBits(value: number): number {
   return new Int32Array(Float32Array.of(value).buffer)[0];
-}
-
-function checkSpec(name: string, spec: TensorSpec): void {
-  const count = elementCount(spec.shape);
-  if (!spec.shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0)) {
-    throw new RangeError(`Cannot allocate "${name}": [${spec.shape}] is no shape`);
-  }
-  if (count > MAX_ELEMENTS && spec.dtype !== "u8") {
-    throw new RangeError(
-      `Cannot allocate "${name}" of shape [${spec.shape}]: ${count} elements, at most ${MAX_ELEMENTS}`,
-    );
-  }
 }

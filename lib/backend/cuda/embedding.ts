@@ -3,8 +3,9 @@
 import ptx from "../../../kernels/dist/embedding.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import { elementCount, rowWidth } from "../../core/tensor.ts";
+import { dtypeCode } from "../dtype_code.ts";
 import { type CudaContext, i32 } from "./context.ts";
-import { dtypeCode, flat, packWidth, rowThreads, scalarOf } from "./geometry.ts";
+import { flat, packWidth, rowThreads, scalarOf } from "./geometry.ts";
 
 /** Elements of a table that a thread reads at a time. */
 const DECODED = 8;

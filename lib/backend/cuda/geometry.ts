@@ -1,7 +1,6 @@
 // How work is spread over blocks and threads, for kernels that are not bound to tiles: a row to each warp or block, or one
 // pack of 16 bytes to each thread. Mirrors kernels/cuda/device.cuh.
 
-import type { DType } from "../../core/dtype.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import type { CudaContext, Extent } from "./context.ts";
 
@@ -39,28 +38,4 @@ export function rowBlocks(rows: number, items: number): { grid: Extent; block: E
 /** A thread for each of `items`. */
 export function flat(items: number): { grid: Extent; block: Extent } {
   return { grid: [Math.ceil(items / FLAT_THREADS), 1, 1], block: [FLAT_THREADS, 1, 1] };
-}
-
-/**
- * The number of a dtype in kernels/cuda/device.cuh (enum dtype_code).
- * @throws {UnsupportedError} for types that are no weights.
- */
-export function dtypeCode(dtype: DType): number {
-  switch (dtype) {
-    case "f32":
-      return 0;
-    case "bf16":
-      return 1;
-    case "f16":
-      return 2;
-    case "q8_0":
-      return 3;
-    case "q4_0":
-      return 4;
-    case "i32":
-    case "u8":
-      throw new UnsupportedError(`Cannot compute with elements of type ${dtype} on CUDA`);
-    default:
-      return dtype satisfies never;
-  }
 }

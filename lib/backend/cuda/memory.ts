@@ -6,6 +6,7 @@ import type { Allocation, Arena, Memory } from "../../core/backend.ts";
 import { DeviceError } from "../../core/errors.ts";
 import {
   byteLength,
+  checkSpec,
   type DeviceBuffer,
   elementCount,
   hasTensors,
@@ -31,8 +32,6 @@ export class CudaBuffer implements DeviceBuffer {
   }
 }
 
-/** The kernels count elements in C's int. */
-const MAX_ELEMENTS = 2 ** 31 - 1;
 const F32_BYTES = 4;
 
 function alignUp(bytes: number): number {
@@ -228,16 +227,4 @@ export class CudaMemory implements Memory, Disposable {
 function bf16Of(bits: number): number {
   const isNumber = (bits & 0x7fffffff) <= 0x7f800000;
   return (isNumber ? bits + 0x7fff + (bits >>> 16 & 1) : bits | 0x400000) >>> 16 & 0xffff;
-}
-
-function checkSpec(name: string, spec: TensorSpec): void {
-  const count = elementCount(spec.shape);
-  if (!spec.shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0)) {
-    throw new RangeError(`Cannot allocate "${name}": [${spec.shape}] is no shape`);
-  }
-  if (count > MAX_ELEMENTS && spec.dtype !== "u8") {
-    throw new RangeError(
-      `Cannot allocate "${name}" of shape [${spec.shape}]: ${count} elements, at most ${MAX_ELEMENTS}`,
-    );
-  }
 }

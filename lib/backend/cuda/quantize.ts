@@ -5,8 +5,9 @@ import { QUANT_BLOCK } from "../../core/dtype.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import type { Ops } from "../../core/ops.ts";
 import { elementCount, type Tensor } from "../../core/tensor.ts";
+import { dtypeCode } from "../dtype_code.ts";
 import { type CudaContext, type CudaKernel, i32 } from "./context.ts";
-import { dtypeCode, flat } from "./geometry.ts";
+import { flat } from "./geometry.ts";
 
 /** Elements a thread converts. */
 const CONVERTED = 8;

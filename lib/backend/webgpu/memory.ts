@@ -5,8 +5,8 @@ import type { Allocation, Arena, Memory } from "../../core/backend.ts";
 import { DeviceError } from "../../core/errors.ts";
 import {
   byteLength,
+  checkSpec,
   type DeviceBuffer,
-  elementCount,
   hasTensors,
   type Tensor,
   type TensorSpec,
@@ -213,7 +213,7 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
   #create(label: string, specs: Readonly<Record<string, TensorSpec>>) {
     const { device, adapter } = this.#gpu;
     for (const [key, spec] of Object.entries(specs)) {
-      checkSpec(`${label}.${key}`, spec, adapter.limits.maxBufferSize, adapter.description);
+      checkFits(`${label}.${key}`, spec, adapter.limits.maxBufferSize, adapter.description);
     }
     const tensors: Record<string, Tensor> = {};
     const buffers: GpuBuffer[] = [];
@@ -273,22 +273,12 @@ function destroy(buffers: readonly GpuBuffer[]): void {
   }
 }
 
-function checkSpec(name: string, spec: TensorSpec, maxBytes: number, adapter: string): void {
-  if (!spec.shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0)) {
-    throw new RangeError(`Cannot allocate "${name}": [${spec.shape}] is no shape`);
-  }
-  const count = elementCount(spec.shape), bytes = wholeWords(byteLength(spec));
-  if (count > 2 ** 31 - 1) {
-    throw new RangeError(
-      `Cannot allocate "${name}" of shape [${spec.shape}]: ${count} elements, at most ${
-        2 ** 31 - 1
-      }`,
-    );
-  }
-  if (bytes > maxBytes) {
-    throw new DeviceError(
-      `Cannot allocate "${name}" on webgpu: asked for ${bytes} bytes, ${adapter} has buffers of at ` +
-        `most ${maxBytes}`,
-    );
-  }
+function checkFits(name: string, spec: TensorSpec, maxBytes: number, adapter: string): void {
+  checkSpec(name, spec);
+  const bytes = wholeWords(byteLength(spec));
+  if (bytes <= maxBytes) return;
+  throw new DeviceError(
+    `Cannot allocate "${name}" on webgpu: asked for ${bytes} bytes, ${adapter} has buffers of at ` +
+      `most ${maxBytes}`,
+  );
 }
