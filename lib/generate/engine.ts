@@ -6,7 +6,12 @@ import type { SamplingOptions } from "../core/ops.ts";
 import { carve, reshape, rows, type Tensor } from "../core/tensor.ts";
 import { type Activations, type InferencePlan, inferencePlan } from "../model/activations.ts";
 import { forward, type Model } from "../model/forward.ts";
-import { headLogits } from "../model/head.ts";
+import {
+  allocateLogits,
+  headLogitsInF32,
+  type LogitsBuffers,
+  logitsOfRows,
+} from "../model/head.ts";
 import { allocateKvCache, cacheOfSequences, type KvCache } from "../model/kv_cache.ts";
 
 /** What is fixed for the life of an engine. */
@@ -37,7 +42,7 @@ interface Lanes {
   readonly tokens: Tensor; //    (n) i32: the newest token
   readonly positions: Tensor; // (n, 1) i32: where it stands
   readonly logProbs: Tensor; //  (n) f32
-  readonly logits: Tensor; //    (n, V)
+  readonly head: LogitsBuffers; // (n, V)
   readonly seen: Tensor; //      (n, V) i32: how often each token occurs so far
   readonly rng: Tensor; //       (n, 3) i32: seed and stream
 }
@@ -86,14 +91,14 @@ export class Engine implements Disposable {
     this.#plan = resources.use(inferencePlan(backend, config, Math.max(chunk, B), S));
     const cache = resources.use(allocateKvCache(backend, config, B, S));
     this.#logProbOffset = Math.ceil(4 * B / VIEW_ALIGNMENT) * VIEW_ALIGNMENT;
-    const { tensors } = resources.use(backend.allocate("tokens and logits", {
+    const { tensors } = resources.use(backend.allocate("tokens", {
       results: { dtype: "i32", shape: [this.#logProbOffset / 4 + B] },
       positions: { dtype: "i32", shape: [B, 1] },
-      logits: { dtype: backend.precision.compute, shape: [B, V] },
       seen: { dtype: "i32", shape: [B, V] },
       rng: { dtype: "i32", shape: [B, 3] },
       prefillTokens: { dtype: "i32", shape: [chunk] },
     }));
+    const head = resources.use(allocateLogits(backend, B, V));
     this.#results = tensors.results;
     this.#prefillTokens = tensors.prefillTokens;
     const drawn = {
@@ -110,7 +115,7 @@ export class Engine implements Disposable {
       tokens: rows(drawn.tokens, start, end),
       positions: rows(tensors.positions, start, end),
       logProbs: rows(drawn.logProbs, start, end),
-      logits: rows(tensors.logits, start, end),
+      head: logitsOfRows(head, start, end),
       seen: rows(tensors.seen, start, end),
       rng: rows(tensors.rng, start, end),
     });
@@ -142,7 +147,7 @@ export class Engine implements Disposable {
       backend.write(tokens, prompt.subarray(from, to));
       backend.write(acts.positions, this.#positions.subarray(from, to));
       forward(this.#model, tokens, acts, lane.cache);
-      if (to === length) headLogits(this.#model, lane.logits, lastRow(acts.hidden));
+      if (to === length) headLogitsInF32(this.#model, lane.head, lastRow(acts.hidden));
     }
     this.#counts.fill(0);
     for (const id of prompt) this.#counts[id]++;
@@ -178,12 +183,12 @@ export class Engine implements Disposable {
 
   #decode(lanes: Lanes, acts: Activations): void {
     forward(this.#model, lanes.tokens, acts, lanes.cache);
-    headLogits(this.#model, lanes.logits, acts.hidden);
+    headLogitsInF32(this.#model, lanes.head, acts.hidden);
     this.#draw(lanes);
   }
 
   #draw(lanes: Lanes): void {
-    const { tokens, positions, logProbs, logits, seen, rng } = lanes;
+    const { tokens, positions, logProbs, head: { logits }, seen, rng } = lanes;
     const counted = this.#sampling.repetitionPenalty === 1 ? null : seen;
     this.backend.sampleToken(tokens, positions, logProbs, logits, counted, rng, this.#sampling);
   }

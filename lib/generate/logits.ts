@@ -3,7 +3,7 @@
 import { reshape, rows } from "../core/tensor.ts";
 import { headRows, inferencePlan } from "../model/activations.ts";
 import { forward, type Model } from "../model/forward.ts";
-import { headLogits } from "../model/head.ts";
+import { allocateLogits, headLogitsInF32, logitsOfRows } from "../model/head.ts";
 
 /**
  * Logits for the token after each of `ids`, row by row (T, V), or after the last one only (1, V). Allocates for the call
@@ -33,10 +33,8 @@ export async function computeLogits(
   const first = positions === "all" ? 0 : T - 1;
   const chunk = headRows(config, T - first);
   using plan = inferencePlan(backend, config, T, T);
-  using arena = backend.allocate("tokens and logits", {
-    tokens: { dtype: "i32", shape: [T] },
-    logits: { dtype: backend.precision.compute, shape: [chunk, V] },
-  });
+  using arena = backend.allocate("tokens", { tokens: { dtype: "i32", shape: [T] } });
+  using head = allocateLogits(backend, chunk, V);
   const acts = plan.at(1, T);
   backend.write(arena.tensors.tokens, ids);
   backend.write(acts.positions, Int32Array.from(ids, (_, position) => position));
@@ -45,9 +43,9 @@ export async function computeLogits(
   const out = new Float32Array((T - first) * V);
   for (let from = first; from < T; from += chunk) {
     const to = Math.min(from + chunk, T);
-    const logits = rows(arena.tensors.logits, 0, to - from);
-    headLogits(model, logits, rows(hidden, from, to));
-    out.set(new Float32Array(await backend.read(logits)), (from - first) * V);
+    const part = logitsOfRows(head, 0, to - from);
+    headLogitsInF32(model, part, rows(hidden, from, to));
+    out.set(new Float32Array(await backend.read(part.logits)), (from - first) * V);
   }
   return out;
 }
