@@ -14,6 +14,7 @@ import { loadRunConfig, type RunConfig } from "../train/config.ts";
 import { Trainer } from "../train/trainer.ts";
 import { parseOverride } from "../train/yaml_file.ts";
 import { writeDemoText } from "./demo_text.ts";
+import { numberFlag } from "./flags.ts";
 import { resolveModelFolder } from "./model_folder.ts";
 import { tableText } from "./data_table.ts";
 import { EXIT_UNFINISHED, runPretraining } from "./pretrain.ts";
@@ -41,8 +42,8 @@ export function demoCommand(): Command {
     .option("--threads <count>", "CPU threads to use (all)")
     .addHelpText("after", EXAMPLES)
     .action(async ({ seconds, threads }: { seconds: string; threads?: string }) => {
-      const budget = Number(seconds);
-      if (!(budget > 0)) throw new UsageError(`Cannot train for "${seconds}" seconds`);
+      const budget = numberFlag("--seconds", seconds);
+      if (budget <= 0) throw new UsageError(`Cannot train for ${seconds} seconds`);
       const overrides = threads === undefined
         ? []
         : [parseOverride(`threads=${threads}`, `--threads ${threads}`)];

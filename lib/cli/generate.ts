@@ -3,7 +3,6 @@
 
 import { Command, Option } from "commander";
 import { DEVICE_NAMES } from "../backend/open.ts";
-import { UsageError } from "../core/errors.ts";
 import {
   type Completion,
   DEFAULT_BATCH_SIZE,
@@ -18,6 +17,7 @@ import {
   openLanguageModel,
 } from "../generate/language_model.ts";
 import { DEFAULT_SAMPLING, resolveSampling, resolveSeed } from "../generate/sampling.ts";
+import { collect, numberFlag } from "./flags.ts";
 import { resolveModelFolder } from "./model_folder.ts";
 import { type Prompt, readPrompts } from "./prompts.ts";
 
@@ -91,10 +91,6 @@ export function generateCommand(): Command {
     .action(run);
 }
 
-function collect(text: string, before: readonly string[] = []): readonly string[] {
-  return [...before, text];
-}
-
 async function run(argument: string | undefined, flags: Flags): Promise<void> {
   const options = generateOptions(flags);
   const folder = resolveModelFolder(flags.model);
@@ -110,37 +106,31 @@ async function run(argument: string | undefined, flags: Flags): Promise<void> {
 function modelOptions(flags: Flags, promptCount: number): LanguageModelOptions {
   return {
     device: flags.device,
-    threads: flags.threads === undefined ? null : number("--threads", flags.threads),
+    threads: flags.threads === undefined ? null : numberFlag("--threads", flags.threads),
     precision: flags.precision,
     weights: flags.quantize ?? "stored",
-    batchSize: Math.min(promptCount, number("--batch-size", flags.batchSize)),
+    batchSize: Math.min(promptCount, numberFlag("--batch-size", flags.batchSize)),
   };
 }
 
 /** The options as typed, checked before a model is loaded. @throws {UsageError} */
 function generateOptions(flags: Flags): GenerateOptions & { readonly seed: number } {
   const sampling = resolveSampling({
-    temperature: number("--temperature", flags.temperature),
-    topK: number("--top-k", flags.topK),
-    topP: number("--top-p", flags.topP),
-    minP: number("--min-p", flags.minP),
-    repetitionPenalty: number("--repetition-penalty", flags.repetitionPenalty),
+    temperature: numberFlag("--temperature", flags.temperature),
+    topK: numberFlag("--top-k", flags.topK),
+    topP: numberFlag("--top-p", flags.topP),
+    minP: numberFlag("--min-p", flags.minP),
+    repetitionPenalty: numberFlag("--repetition-penalty", flags.repetitionPenalty),
   });
   return {
     ...sampling,
-    maxTokens: number("--max-tokens", flags.maxTokens),
+    maxTokens: numberFlag("--max-tokens", flags.maxTokens),
     stop: flags.stop,
-    seed: resolveSeed(flags.seed === undefined ? null : number("--seed", flags.seed)),
+    seed: resolveSeed(flags.seed === undefined ? null : numberFlag("--seed", flags.seed)),
     addBos: flags.bos,
     parseSpecial: flags.special,
-    batchSize: number("--batch-size", flags.batchSize),
+    batchSize: numberFlag("--batch-size", flags.batchSize),
   };
-}
-
-function number(flag: string, text: string): number {
-  const value = text.trim() === "" ? NaN : Number(text);
-  if (!Number.isNaN(value)) return value;
-  throw new UsageError(`Cannot use ${flag} "${text}": expected a number`);
 }
 
 type Report = (completion: Completion) => void;

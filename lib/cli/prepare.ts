@@ -15,6 +15,7 @@ import {
 import { llamaTokenizer } from "../tokenizer/tokenizer.ts";
 import { loadTokenizer } from "../tokenizer/tokenizer_folder.ts";
 import { inGroups, skippedText, tableText } from "./data_table.ts";
+import { collect, numberFlag } from "./flags.ts";
 import { openProgress, type Progress } from "./progress.ts";
 import { interruptible } from "./signals.ts";
 
@@ -64,10 +65,6 @@ export function prepareCommand(): Command {
     });
 }
 
-function collect(text: string, before: readonly string[]): readonly string[] {
-  return [...before, text];
-}
-
 function namedPath(text: string): CorpusPath {
   const equals = text.indexOf("=");
   if (equals > 0 && equals < text.length - 1) {
@@ -93,8 +90,8 @@ async function run(paths: readonly CorpusPath[], flags: Flags): Promise<void> {
     force: flags.force === true,
     tokenizer,
     tokenizerName: flags.tokenizer ?? "llama",
-    chunkTokens: numberOf("--chunk-tokens", flags.chunkTokens),
-    validationShare: numberOf("--validation-share", flags.validationShare),
+    chunkTokens: numberFlag("--chunk-tokens", flags.chunkTokens),
+    validationShare: numberFlag("--validation-share", flags.validationShare),
     signal: stop.signal,
     onProgress: shows(progress),
   });
@@ -116,12 +113,6 @@ async function verify(flags: Flags, pathCount: number): Promise<void> {
   });
   if (flags.json) console.log(JSON.stringify({ output: flags.output, manifest }));
   else console.log(`${tableText(manifest)}\n${flags.output} is as its manifest says`);
-}
-
-function numberOf(flag: string, text: string): number {
-  const value = text.trim() === "" ? NaN : Number(text);
-  if (Number.isFinite(value)) return value;
-  throw new UsageError(`Cannot use ${flag} ${text}: expected a number`);
 }
 
 const BAR_INTERVAL_MS = 100;

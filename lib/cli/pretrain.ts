@@ -12,6 +12,7 @@ import type { PretrainHooks, PretrainOutcome } from "../train/pretrain.ts";
 import { train } from "../train/train.ts";
 import { type Override, parseOverride } from "../train/yaml_file.ts";
 import { inGroups } from "./data_table.ts";
+import { collect } from "./flags.ts";
 import { openProgress, type Progress } from "./progress.ts";
 import { listenForSignals } from "./signals.ts";
 
@@ -58,10 +59,6 @@ export function pretrainCommand(): Command {
       if (flags.dryRun) await printPlan(run, flags.json === true);
       else await start(run, flags);
     });
-}
-
-function collect(text: string, before: readonly string[]): readonly string[] {
-  return [...before, text];
 }
 
 function overridesOf(flags: Flags): Override[] {

@@ -75,7 +75,7 @@ Deno.test("wrong usage ends with code 2 and says what was wanted", () =>
       [["b.md", "--output", "new"], /error: Cannot prepare "b\.md": there is no such file/],
       [["a.md", "--output", "out"], /it holds something else \("thesis\.tex"\)/],
       [["--source", "code", "--output", "new"], /--source code: expected NAME=PATH/],
-      [["a.md", "--output", "new", "--chunk-tokens", "many"], /--chunk-tokens many: expected a/],
+      [["a.md", "--output", "new", "--chunk-tokens", "many"], /--chunk-tokens "many": expected a/],
       [["a.md", "--output", "new", "--verify"], /--verify takes no texts/],
     ];
     const results = await Promise.all(cases.map(([args]) => run(folder, ...args)));
