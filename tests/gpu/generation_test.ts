@@ -1,0 +1,109 @@
+// Generation on CUDA from a model folder: in f32 the CPU's tokens, in bf16 its logits within rounding; and by the command.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { Backend } from "../../lib/core/backend.ts";
+import { loadModel } from "../../lib/generate/load_model.ts";
+import { computeLogits } from "../../lib/generate/logits.ts";
+import { saveWeights } from "../../lib/io/hf_weights.ts";
+import { toHfConfig } from "../../lib/model/config.ts";
+import { weightSlots } from "../../lib/train/snapshot.ts";
+import {
+  draw,
+  logSoftmax,
+  openSmall,
+  promptOf,
+  SMALL_MODEL,
+  writeTextModel,
+} from "../generate/generating_setup.ts";
+import { openCpu } from "../train/training_setup.ts";
+import { cuda, onCard, onCuda } from "./on_cuda.ts";
+
+const ROOT = new URL("../../", import.meta.url);
+const PROMPTS = [1, 9, 40].map((length, i) => promptOf(i, length));
+const FRESH = 12;
+/** Weights, activations and logits of 8 bits through two layers, in units of the largest logit. */
+const BF16_TOLERANCE = 0.03;
+
+async function inFolder(body: (folder: string) => Promise<void>): Promise<void> {
+  const folder = Deno.makeTempDirSync();
+  try {
+    await body(folder);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
+/** Weights and config.json of SMALL_MODEL. */
+async function writeSmallModel(folder: string): Promise<void> {
+  using small = await openSmall();
+  const slots = weightSlots(SMALL_MODEL, small.params);
+  await saveWeights(small.backend, join(folder, "model.safetensors"), slots);
+  const config = JSON.stringify(toHfConfig(SMALL_MODEL, "float32"));
+  Deno.writeTextFileSync(join(folder, "config.json"), config);
+}
+
+async function drawnOn(backend: Backend, folder: string) {
+  using loaded = await loadModel(backend, folder, { weights: "stored" });
+  return await draw(loaded.model, PROMPTS, { maxTokens: FRESH, batchSize: 2 });
+}
+
+async function logitsOn(backend: Backend, folder: string): Promise<Float32Array> {
+  using loaded = await loadModel(backend, folder, { weights: "stored" });
+  return await computeLogits(loaded.model, PROMPTS[2]);
+}
+
+async function greedyTokens(folder: string): Promise<void> {
+  await writeSmallModel(folder);
+  using cpu = await openCpu(2);
+  using device = cuda.open("f32", 0);
+  const expected = await drawnOn(cpu, folder), found = await drawnOn(device, folder);
+  assert.deepEqual(found.map(({ ids }) => ids), expected.map(({ ids }) => ids));
+  assert.ok(expected.every(({ ids }) => ids.length === FRESH));
+}
+
+async function roundedLogits(folder: string): Promise<void> {
+  await writeSmallModel(folder);
+  using cpu = await openCpu(2);
+  using device = cuda.open("bf16", 0);
+  const expected = await logitsOn(cpu, folder), found = await logitsOn(device, folder);
+  const largest = expected.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  const error = expected.reduce((most, x, i) => Math.max(most, Math.abs(x - found[i])), 0);
+  assert.ok(error <= BF16_TOLERANCE * largest, `off by ${error}, the largest is ${largest}`);
+  const [, , { ids, logProbs }] = await drawnOn(device, folder);
+  const last = logSoftmax(found.subarray(-SMALL_MODEL.vocabSize));
+  assert.ok(Math.abs(logProbs[0] - last[ids[0]]) < BF16_TOLERANCE * largest, `${logProbs[0]}`);
+}
+
+async function tinyllama(args: readonly string[]): Promise<string> {
+  const command = ["run", "-A", "--no-check", "main.ts", ...args];
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    ...{ args: command, cwd: ROOT },
+  }).output();
+  assert.equal(code, 0, new TextDecoder().decode(stderr));
+  return new TextDecoder().decode(stdout);
+}
+
+/** Of the model with Llama's vocabulary: the text that a device makes of two prompts. */
+async function answersOn(device: string, precision: string, folder: string): Promise<string[]> {
+  const prompts = join(folder, "prompts.jsonl");
+  Deno.writeTextFileSync(prompts, `{"prompt":"Once upon a time"}\n{"prompt":"def f(x):"}\n`);
+  const flags = ["--input", prompts, "--temperature", "0", "--max-tokens", "8", "--json"];
+  const choice = ["--device", device, "--precision", precision];
+  const text = await tinyllama(["generate", "--model", folder, ...flags, ...choice]);
+  return text.trim().split("\n").map((line) => JSON.parse(line).text);
+}
+
+async function commandsTexts(folder: string): Promise<void> {
+  await writeTextModel(folder, { addBos: true, eosIds: [2] });
+  const expected = await answersOn("cpu", "f32", folder);
+  assert.deepEqual(await answersOn("cuda", "f32", folder), expected);
+  assert.equal((await answersOn("cuda", "auto", folder)).length, expected.length);
+}
+
+onCuda("greedy tokens in f32 are the CPU's", () => inFolder(greedyTokens));
+onCuda(
+  "logits in bf16 are the CPU's within rounding, and what is drawn follows them",
+  () => inFolder(roundedLogits),
+);
+onCard("the command generates what it does on the CPU", () => inFolder(commandsTexts));
