@@ -14,7 +14,7 @@ import { UsageError } from "../../lib/core/errors.ts";
 import { measureCeilings } from "./ceilings.ts";
 import { startGeneration } from "./generation_run.ts";
 import { median } from "./median.ts";
-import { profiledBackend, type ProfileEntry } from "./profiled_backend.ts";
+import { callMsOf, profiledBackend, type ProfileEntry } from "./profiled_backend.ts";
 import { writeReport } from "./report.ts";
 import { randomSamples, readModelFile, syntheticTrainer } from "./synthetic_training.ts";
 
@@ -67,7 +67,8 @@ async function openWork(backend: Backend, options: Options): Promise<Work> {
 }
 
 /** Milliseconds a step, from the median of each of the entry's calls within a step: the k-th call is the same work. */
-function stepMsOf({ callMs }: ProfileEntry, steps: number): number {
+function stepMsOf(entry: ProfileEntry, steps: number): number {
+  const callMs = callMsOf(entry);
   const calls = callMs.length / steps;
   let sum = 0;
   for (let call = 0; call < calls; call++) {
@@ -89,8 +90,8 @@ function printTable(
   console.log(
     "operation".padEnd(29) + "shapes".padEnd(30) + "calls       ms   share        rate  of peak",
   );
-  for (const { operation, shapes, callMs, flops, bytes, ms } of lines) {
-    const calls = callMs.length / steps;
+  for (const { operation, shapes, calls: made, flops, bytes, ms } of lines) {
+    const calls = made.length / steps;
     // A product with one row reads its matrix once: memory bounds it.
     const isProduct = flops > 0 && !shapes.startsWith("1 x");
     const rate = calls * (isProduct ? flops : bytes) / ms / 1e6;

@@ -2,8 +2,8 @@
 // llama.cpp under Node with the same weights where a folder with node-llama-cpp is named. Files are in the page cache
 // after an uncounted round. Models as for generate_table.ts.
 //
-//   deno run -A tests/bench/start_bench.ts --model FOLDER [--llama-cpp PEER] [--binary tinyllama] [--rounds 5]
-//     [--json FILE]
+//   deno run -A tests/bench/start_bench.ts --model FOLDER [--llama-cpp PEER] [--binary tinyllama] [--device auto]
+//     [--rounds 5] [--json FILE]
 
 // deno-lint-ignore-file no-console
 import { join } from "node:path";
@@ -29,9 +29,14 @@ async function firstOutputMs({ name, argv: [command, ...args] }: Contender): Pro
   return elapsedMs;
 }
 
-function contenders(folder: string, binary: string | undefined, peer: string | undefined) {
+function contenders(
+  folder: string,
+  device: string,
+  binary: string | undefined,
+  peer: string | undefined,
+) {
   const prompt = ["generate", "Once upon a time", "--model", folder];
-  const flags = ["--max-tokens", "1", "--temperature", "0"];
+  const flags = ["--max-tokens", "1", "--temperature", "0", "--device", device];
   const source = [Deno.execPath(), "run", "-A", join(HERE, "../../main.ts")];
   const list: Contender[] = [{
     name: "tinyllama, deno run",
@@ -53,6 +58,7 @@ const { values } = parseArgs({
     model: { type: "string" },
     "llama-cpp": { type: "string" },
     binary: { type: "string" },
+    device: { type: "string", default: "auto" },
     rounds: { type: "string", default: "5" },
     json: { type: "string" },
   },
@@ -60,7 +66,7 @@ const { values } = parseArgs({
 if (values.model === undefined) {
   throw new UsageError("Cannot start: --model FOLDER is missing; make_model.ts makes one");
 }
-const rows = contenders(values.model, values.binary, values["llama-cpp"])
+const rows = contenders(values.model, values.device, values.binary, values["llama-cpp"])
   .map((one) => ({ ...one, elapsedMs: new Array<number>() }));
 for (const one of rows) await firstOutputMs(one);
 for (let round = 0; round < Number(values.rounds); round++) {

@@ -30,35 +30,41 @@ def read_shape(path):
 
 
 class Attention(nn.Module):
-    def __init__(self, shape):
+    def __init__(self, shape, shares_heads):
         super().__init__()
+        self.shares_heads = shares_heads
         self.heads, self.kv_heads = shape["num_attention_heads"], shape["num_key_value_heads"]
         self.width = shape["head_dim"]
         inner = (self.heads + 2 * self.kv_heads) * self.width
         self.qkv = nn.Linear(shape["hidden_size"], inner, bias=False)
         self.out = nn.Linear(self.heads * self.width, shape["hidden_size"], bias=False)
 
-    def forward(self, x, cos, sin):
+    def rotated(self, x, cos, sin):
+        """Queries, keys and values (B, heads, T, width), the first two turned by their positions."""
         B, T, _ = x.shape
         qkv = self.qkv(x).view(B, T, -1, self.width).transpose(1, 2)
         rotated, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
         left, right = rotated.chunk(2, dim=-1)
         rotated = torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1).to(x.dtype)
         q, k = rotated.split([self.heads, self.kv_heads], dim=1)
+        return q, k, v.to(q.dtype)
+
+    def forward(self, x, cos, sin):
+        q, k, v = self.rotated(x, cos, sin)
         # The CPU's fused attention takes as many key as query heads; repeating them costs less than leaving it.
-        repeats = self.heads // self.kv_heads
+        repeats = 1 if self.shares_heads else self.heads // self.kv_heads
         if repeats > 1:
             k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
-        mixed = functional.scaled_dot_product_attention(q, k, v.to(q.dtype), is_causal=True)
-        return self.out(mixed.transpose(1, 2).reshape(B, T, -1))
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.shares_heads)
+        return self.out(mixed.transpose(1, 2).reshape(x.shape[0], x.shape[1], -1))
 
 
 class Block(nn.Module):
-    def __init__(self, shape):
+    def __init__(self, shape, shares_heads):
         super().__init__()
         hidden, inner, eps = shape["hidden_size"], shape["intermediate_size"], shape["rms_norm_eps"]
         self.attention_norm, self.mlp_norm = nn.RMSNorm(hidden, eps), nn.RMSNorm(hidden, eps)
-        self.attention = Attention(shape)
+        self.attention = Attention(shape, shares_heads)
         self.gate_up = nn.Linear(hidden, 2 * inner, bias=False)
         self.down = nn.Linear(inner, hidden, bias=False)
 
@@ -69,11 +75,13 @@ class Block(nn.Module):
 
 
 class Llama(nn.Module):
-    def __init__(self, shape, length):
+    """`shares_heads` leaves it to PyTorch that several query heads read one key head."""
+
+    def __init__(self, shape, length, shares_heads=False):
         super().__init__()
         hidden, vocabulary, width = shape["hidden_size"], shape["vocab_size"], shape["head_dim"]
         self.embedding = nn.Embedding(vocabulary, hidden)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape["num_hidden_layers"]))
+        self.blocks = nn.ModuleList(Block(shape, shares_heads) for _ in range(shape["num_hidden_layers"]))
         self.norm = nn.RMSNorm(hidden, shape["rms_norm_eps"])
         self.head = nn.Linear(hidden, vocabulary, bias=False)
         frequencies = shape["rope_theta"] ** (-torch.arange(0, width, 2) / width)
@@ -84,11 +92,14 @@ class Llama(nn.Module):
             if parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.02)
 
-    def forward(self, tokens, targets):
+    def hidden(self, tokens):
         x = self.embedding(tokens)
         for block in self.blocks:
             x = block(x, self.cos, self.sin)
-        logits = self.head(self.norm(x))
+        return self.norm(x)
+
+    def forward(self, tokens, targets):
+        logits = self.head(self.hidden(tokens))
         return functional.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.reshape(-1))
 
 
@@ -159,4 +170,5 @@ def main():
     print(json.dumps(measure(parser.parse_args())))
 
 
-main()
+if __name__ == "__main__":
+    main()
