@@ -4,7 +4,7 @@
 import { Command } from "commander";
 import { adopt, type AdoptOptions } from "../data/adopt.ts";
 import { skippedText, tableText } from "./data_table.ts";
-import { openProgress, type Progress } from "./progress.ts";
+import { openProgress, type Progress, speedText } from "./progress.ts";
 import { interruptible } from "./signals.ts";
 
 const EXAMPLES = `
@@ -15,7 +15,8 @@ Examples:
 
 For chunk files of the original TinyLlama code and of its relatives, such as train_slimpajama_0_0000000000.bin (part,
 source, process, number) or arxiv_0000000000.bin (source, number; all for training). Each is read once, checked and
-counted; none is changed. Padding at the end of a file is left unused. Train on the folder with --set data.path=FOLDER.`;
+counted; none is changed. Padding at the end of a file is left unused. Train on the folder with
+--set data.path=FOLDER --set "data.weights={slimpajama: 0.7, starcoder: 0.3}".`;
 
 /** The subcommand. */
 export function adoptCommand(): Command {
@@ -52,7 +53,7 @@ function shows(progress: Progress): NonNullable<AdoptOptions["onProgress"]> {
   return (files, totalFiles, bytes) => {
     const ms = performance.now();
     first ??= { ms, bytes };
-    const speed = (bytes - first.bytes) / 1000 / Math.max(1, ms - first.ms);
-    progress.update(files, totalFiles, `chunk files  ${speed.toFixed(1)} MB/s`);
+    const text = `chunk files${speedText(bytes - first.bytes, ms - first.ms)}`;
+    progress.update(files, totalFiles, text);
   };
 }

@@ -17,7 +17,7 @@ import { writeDemoText } from "./demo_text.ts";
 import { numberFlag } from "./flags.ts";
 import { resolveModelFolder } from "./model_folder.ts";
 import { tableText } from "./data_table.ts";
-import { EXIT_UNFINISHED, runPretraining } from "./pretrain.ts";
+import { EXIT_UNFINISHED, runPretraining, stoppedText } from "./pretrain.ts";
 
 /** Larger than usual: there is little text, and a validation loss should not hang on a few lines. */
 const VALIDATION_SHARE = 0.1;
@@ -39,7 +39,7 @@ export function demoCommand(): Command {
   return new Command("demo")
     .description("Prepare this program's own text, pretrain a small model on it, generate")
     .option("--seconds <count>", "time to train", String(TRAINING_SECONDS))
-    .option("--threads <count>", "CPU threads to use (all)")
+    .option("--threads <count>", "CPU threads (default: all)")
     .addHelpText("after", EXAMPLES)
     .action(async ({ seconds, threads }: { seconds: string; threads?: string }) => {
       const budget = numberFlag("--seconds", seconds);
@@ -53,11 +53,7 @@ export function demoCommand(): Command {
       const run = loadRunConfig("demo", [...overrides, parseOverride(`horizon.steps=${steps}`)]);
       const { isFinished, step } = await runPretraining(run, { resume: false, force: true }, false);
       if (isFinished) return await showTexts(run.config);
-      const { output } = run.config;
-      console.log(
-        `Stopped after step ${step}. Continue with: tinyllama pretrain --config ` +
-          `${join(output, "config.yaml")} --resume`,
-      );
+      console.log(stoppedText(step, run.config.output));
       Deno.exitCode = EXIT_UNFINISHED;
     });
 }

@@ -2,7 +2,7 @@
 
 import { UsageError } from "../core/errors.ts";
 
-/** Collects a flag that may be repeated. */
+/** Collects a flag that may be repeated, for `Command.option`. */
 export function collect(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];
 }

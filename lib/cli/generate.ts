@@ -73,7 +73,7 @@ export function generateCommand(): Command {
     .option("--repetition-penalty <value>", "1 is off", shown.repetitionPenalty)
     .option("--stop <text>", "end before this text; may be repeated", collect)
     .option("--seed <number>", "the same seed draws the same text (default: random)")
-    .option("--bos", "begin the prompt with the BOS token (as tokenizer_config.json says)")
+    .option("--bos", "begin the prompt with the BOS token (default: as tokenizer_config.json says)")
     .option("--no-bos", "begin the prompt without the BOS token")
     .option("--special", "recognise control tokens such as </s> in the prompt")
     .option("--input <file>", 'prompts as JSON lines {"prompt": "...", "id": ...}')

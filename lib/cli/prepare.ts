@@ -16,12 +16,12 @@ import { llamaTokenizer } from "../tokenizer/tokenizer.ts";
 import { loadTokenizer } from "../tokenizer/tokenizer_folder.ts";
 import { inGroups, skippedText, tableText } from "./data_table.ts";
 import { collect, numberFlag } from "./flags.ts";
-import { openProgress, type Progress } from "./progress.ts";
+import { openProgress, type Progress, speedText } from "./progress.ts";
 import { interruptible } from "./signals.ts";
 
 interface Flags {
   readonly output: string;
-  readonly source: readonly string[];
+  readonly source?: readonly string[];
   readonly tokenizer?: string;
   readonly chunkTokens: string;
   readonly validationShare: string;
@@ -49,16 +49,20 @@ export function prepareCommand(): Command {
     .description("Tokenize texts into a folder to pretrain on")
     .argument("[paths...]", "text files and folders, sorted into the sources prose and code")
     .requiredOption("--output <folder>", "the folder to make")
-    .option("--source <name=path>", "a path of the source NAME; may be repeated", collect, [])
+    .option("--source <name=path>", "a path of the source NAME; may be repeated", collect)
     .option("--tokenizer <folder>", "the tokenizer of a model folder instead of Llama's")
     .option("--chunk-tokens <count>", "tokens in a chunk file", String(DEFAULT_CHUNK_TOKENS))
-    .option("--validation-share <share>", "held out of each", String(DEFAULT_VALIDATION_SHARE))
+    .option(
+      "--validation-share <share>",
+      "held out of the bytes of each source",
+      String(DEFAULT_VALIDATION_SHARE),
+    )
     .option("--force", "replace what was prepared in the folder before")
     .option("--verify", "read prepared data and compare it with its manifest; changes nothing")
     .option("--json", "one JSON object on stdout instead of a table")
     .addHelpText("after", EXAMPLES)
     .action(async (paths: readonly string[], flags: Flags) => {
-      const named = flags.source.map(namedPath);
+      const named = (flags.source ?? []).map(namedPath);
       const all = [...named, ...paths.map((path) => ({ path, source: null }))];
       if (flags.verify) await verify(flags, all.length);
       else await run(all, flags);
@@ -130,8 +134,7 @@ function shows(progress: Progress): (state: PrepareProgress) => void {
       first ??= { ms: now, bytes };
       if (now - barMs < BAR_INTERVAL_MS && bytes < totalBytes) return;
       barMs = now;
-      const speed = (bytes - first.bytes) / 1000 / Math.max(1, now - first.ms);
-      const text = `kB  ${speed.toFixed(1)} MB/s`;
+      const text = `kB${speedText(bytes - first.bytes, now - first.ms)}`;
       progress.update(Math.ceil(bytes / 1000), Math.ceil(totalBytes / 1000), text);
     } else if (now - lineMs >= LINE_INTERVAL_MS) {
       lineMs = now;

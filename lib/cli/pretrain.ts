@@ -1,7 +1,9 @@
 // deno-lint-ignore-file no-console
 // `tinyllama pretrain`: one YAML file in, a run folder out. Wires configuration, device, data and screen together.
 
+import { join } from "node:path";
 import { Command, Option } from "commander";
+import { DEVICE_NAMES } from "../backend/open.ts";
 import { footprintOf } from "../backend/footprint.ts";
 import { kindOfDevice } from "../backend/open.ts";
 import type { Allocation } from "../core/backend.ts";
@@ -21,7 +23,7 @@ export const EXIT_UNFINISHED = 75;
 
 interface Flags {
   readonly config: string;
-  readonly set: readonly string[];
+  readonly set?: readonly string[];
   readonly threads?: string;
   readonly device?: string;
   readonly precision?: string;
@@ -34,21 +36,21 @@ interface Flags {
 const EXAMPLES = `
 Examples:
   tinyllama pretrain --config configs/train/demo.yaml
-  tinyllama pretrain --config configs/train/demo.yaml --set optimizer.lr=3e-4 --threads 2
+  tinyllama pretrain --config configs/train/demo.yaml --set optimizer.lr=1e-3 --threads 2
   tinyllama pretrain --config runs/demo/config.yaml --resume
   tinyllama pretrain --config configs/train/tinyllama-1.1b.yaml --dry-run
 
-Exit codes: 0 finished, 75 interrupted with a checkpoint (go on with --resume), 1 failed, 2 wrong usage.`;
+Exit codes: 0 finished, 75 interrupted (go on with --resume), 1 failed, 2 wrong usage.`;
 
 /** The subcommand. */
 export function pretrainCommand(): Command {
   return new Command("pretrain")
     .description("Train a model from nothing on prepared data")
     .requiredOption("--config <file>", "the run: a YAML file, or the name of one in configs/train")
-    .option("--set <key=value>", "override a key; may be repeated", collect, [])
+    .option("--set <key=value>", "override a key; may be repeated", collect)
     .option("--threads <count>", "same as --set threads=<count>")
-    .option("--device <name>", "same as --set device=<name>")
-    .option("--precision <name>", "same as --set precision=<name>")
+    .option("--device <name>", `same as --set device=<name>: ${DEVICE_NAMES.join(", ")}`)
+    .option("--precision <name>", "same as --set precision=<name>: f32, bf16, auto")
     .option("--resume", "go on from the latest checkpoint in the run folder, if there is one")
     .addOption(new Option("--force", "delete the run in the run folder first").conflicts("resume"))
     .option("--dry-run", "show what would be done and how much it takes; starts nothing")
@@ -62,7 +64,7 @@ export function pretrainCommand(): Command {
 }
 
 function overridesOf(flags: Flags): Override[] {
-  const overrides = flags.set.map((text) => parseOverride(text));
+  const overrides = (flags.set ?? []).map((text) => parseOverride(text));
   for (const key of ["threads", "device", "precision"] as const) {
     const value = flags[key];
     if (value !== undefined) overrides.push(parseOverride(`${key}=${value}`, `--${key} ${value}`));
@@ -77,8 +79,14 @@ async function start(run: LoadedConfig, flags: Flags): Promise<void> {
   const { output } = run.config;
   if (isJson) console.log(JSON.stringify({ finished: outcome.isFinished, step: outcome.step }));
   else if (outcome.isFinished) console.log(`Finished. Try: tinyllama generate --model ${output}`);
-  else console.log(`Stopped after step ${outcome.step}. Continue with --resume.`);
+  else console.log(stoppedText(outcome.step, output));
   if (!outcome.isFinished) Deno.exitCode = EXIT_UNFINISHED;
+}
+
+/** What a run that was interrupted says at its end. */
+export function stoppedText(step: number, output: string): string {
+  const config = join(output, "config.yaml");
+  return `Stopped after step ${step}. Continue with: tinyllama pretrain --config ${config} --resume`;
 }
 
 /**

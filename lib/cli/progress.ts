@@ -23,6 +23,11 @@ export function formatDuration(seconds: number): string {
   return minutes > 0 ? `${minutes}m ${two(rest)}s` : `${rest}s`;
 }
 
+/** A speed behind what is counted, such as `  12.3 MB/s`; empty while nothing has been timed. */
+export function speedText(bytes: number, elapsedMs: number): string {
+  return bytes > 0 ? `  ${(bytes / 1000 / Math.max(1, elapsedMs)).toFixed(1)} MB/s` : "";
+}
+
 /** Seconds left at the pace since the first update; that one only starts the clock, as start-up belongs to no unit. */
 class Pace {
   #first: { readonly done: number; readonly ms: number } | null = null;

@@ -98,7 +98,7 @@ Deno.test({
       await using child = spawn(["prepare", "texts", "--output", "out"], { folder });
       const reader = child.stderr.getReader();
       const { value } = await reader.read();
-      assert.match(new TextDecoder().decode(value), / kB /);
+      assert.match(new TextDecoder().decode(value), / kB/);
       assert.ok(namesIn(folder).includes("out.unfinished"));
       child.kill("SIGINT");
       let error = "";
