@@ -11,19 +11,25 @@ import { congruentialSamples, SMALL_RUN } from "./training_setup.ts";
 
 const BREAK = 4;
 
-/** The losses alone. */
-export function losses(results: readonly StepResult[]): number[] {
-  return results.map(({ loss }) => loss);
+/** What is compared of a step. */
+export interface Course {
+  readonly loss: number | null;
+  readonly gradNorm: number | null;
 }
 
-/** Trains from where the run folder is until step `stopAfter`; the losses of the steps made. */
+/** Of the results of steps, what is compared. */
+export function courseOf(results: readonly StepResult[]): Course[] {
+  return results.map(({ loss, gradNorm }) => ({ loss, gradNorm }));
+}
+
+/** Trains from where the run folder is until step `stopAfter`; the course of the steps made. */
 async function attempt(
   backend: Backend,
   config: RunConfig,
   stopAfter: number,
   resume: boolean,
-): Promise<number[]> {
-  const stop = new AbortController(), found: number[] = [];
+): Promise<Course[]> {
+  const stop = new AbortController(), found: Course[] = [];
   const samples = congruentialSamples(config.model.vocabSize, config.data.sequenceLength);
   await pretrain({
     run: { config, yaml: `# ${config.name}\n` },
@@ -33,8 +39,8 @@ async function attempt(
     start: chooseStart(config.output, { resume, force: false }),
     signal: stop.signal,
     hooks: {
-      onStep: ({ step, loss }) => {
-        found.push(loss ?? NaN);
+      onStep: ({ step, loss, grad_norm: gradNorm }) => {
+        found.push({ loss, gradNorm });
         if (step === stopAfter) stop.abort();
       },
     },
@@ -42,8 +48,8 @@ async function attempt(
   return found;
 }
 
-/** The losses of SMALL_RUN when `first` makes its first half and `second` goes on. */
-export async function interrupted(first: Backend, second: Backend): Promise<number[]> {
+/** The course of SMALL_RUN when `first` makes its first half and `second` goes on. */
+export async function interrupted(first: Backend, second: Backend): Promise<Course[]> {
   const output = Deno.makeTempDirSync();
   try {
     // An asynchronous device has the next step enqueued when one is reported: saving after each keeps them in step.
