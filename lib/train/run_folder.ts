@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { FormatError, UsageError } from "../core/errors.ts";
 import { readJson } from "../io/json_file.ts";
-import { type Checkpoint, checkpointFolders, clearRun, latestCheckpoint } from "./checkpoint.ts";
+import { type Checkpoint, checkpointFolders, latestCheckpoint } from "./checkpoint.ts";
 import type { RunConfig } from "./config.ts";
 
 /** How far a run is. */
@@ -19,7 +19,7 @@ const STATE_FILE = "trainer_state.json";
 
 /**
  * Decides where a run begins: with `resume` at its latest checkpoint, where there is one, so that one command line serves
- * every start of a job; else (null) at the start in a folder without a run. `force` deletes an earlier run.
+ * every start of a job; else (null) at the start in a folder without a run. `force` says that an earlier run may go.
  * @throws {UsageError} when the folder holds a run and neither was asked for, or only damaged checkpoints to resume.
  */
 export function chooseStart(
@@ -35,8 +35,7 @@ export function chooseStart(
         "missing or has another size; restore it, or delete the run with --force",
     );
   }
-  if (choice.force) clearRun(runFolder);
-  else if (latest !== null) {
+  if (latest !== null && !choice.force) {
     throw new UsageError(
       `Cannot start in "${runFolder}": it holds a run at step ${latest.step}; continue it with ` +
         `--resume, delete it with --force, or choose another folder with --set run.output=FOLDER`,

@@ -2,6 +2,7 @@
 
 import { footprintOf } from "../backend/footprint.ts";
 import { kindOfDevice, openBackend } from "../backend/open.ts";
+import { clearRun } from "./checkpoint.ts";
 import type { LoadedConfig } from "./config.ts";
 import { planRun, type RunPlan } from "./plan.ts";
 import { pretrain, type PretrainHooks, type PretrainOutcome } from "./pretrain.ts";
@@ -12,7 +13,7 @@ import { chooseStart } from "./run_folder.ts";
 export interface TrainOptions {
   /** Go on from the latest checkpoint in the run folder, if there is one. Default false. */
   readonly resume?: boolean;
-  /** Delete an earlier run in the run folder. Default false. */
+  /** Delete an earlier run in the run folder, once device and data are open. Default false. */
   readonly force?: boolean;
   /** Aborting ends the run after the step in progress, with a checkpoint. */
   readonly signal?: AbortSignal;
@@ -49,6 +50,8 @@ export async function train(
     threads: config.threads,
     memoryBytes: plan.memory.reduce((sum, line) => sum + line.byteLength, 0),
   });
+  // Only now that nothing else can be missing.
+  if (options.force) clearRun(config.output);
   options.onOpen?.(backend.info.name, plan);
   const { signal, hooks } = options;
   return await pretrain({ run, backend, data, saveTokenizer, start, signal, hooks });

@@ -4,11 +4,12 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Backend } from "../../lib/core/backend.ts";
 import { TinyllamaError, UsageError } from "../../lib/core/errors.ts";
-import { latestCheckpoint, listCheckpoints } from "../../lib/train/checkpoint.ts";
+import { clearRun, latestCheckpoint, listCheckpoints } from "../../lib/train/checkpoint.ts";
 import type { RunConfig } from "../../lib/train/config.ts";
 import type { StepMetrics } from "../../lib/train/metrics.ts";
 import { pretrain, type PretrainData, type PretrainHooks } from "../../lib/train/pretrain.ts";
 import { chooseStart } from "../../lib/train/run_folder.ts";
+import { train } from "../../lib/train/train.ts";
 import { inTempFolder } from "../temp_folder.ts";
 import { congruentialSamples, openCpu, SMALL_RUN } from "./training_setup.ts";
 
@@ -50,12 +51,14 @@ async function attempt(backend: Backend, config: RunConfig, options: Attempt = {
       if (metrics.step === stopAfter) stop.abort();
     },
   };
+  const start = chooseStart(config.output, { resume, force });
+  if (force) clearRun(config.output);
   const outcome = await pretrain({
     run: { config, yaml: `# ${config.name}\n` },
     backend,
     data: options.data ?? smallData(),
     saveTokenizer,
-    start: chooseStart(config.output, { resume, force }),
+    start,
     signal: stop.signal,
     hooks,
   });
@@ -151,6 +154,16 @@ Deno.test("a run is neither overwritten nor resumed as another one by accident",
       attempt(backend, other, { resume: true }),
       /another configuration:\n {2}adamw.beta2: 0.95 then, 0.99 now/,
     );
+  }));
+
+Deno.test("--force deletes nothing before device and data are there", () =>
+  inFolder(async (config, backend) => {
+    await attempt(backend, config, { stopAfter: 2 });
+    const path = join(config.output, "nowhere");
+    const elsewhere = { ...config, data: { ...config.data, path } };
+    const run = { config: elsewhere, yaml: "" };
+    await assert.rejects(train(run, { force: true }), /there is no manifest\.json/);
+    assert.equal(latestCheckpoint(config.output)?.step, 2);
   }));
 
 Deno.test("resuming begins where there is nothing, but not beside a damaged checkpoint", () =>
