@@ -25,15 +25,21 @@ DEVICE float dot(const float *x, const T *row, int d) {
   return sum;
 }
 
-// delta (B, H, T) = Σ dOut · out, a warp a head of a row.
+// delta (B, H, T) = Σ dOut · out, blockDim.x lanes (a power of two) a head of a row, a pack each at a time.
 template <typename T>
 DEVICE void attention_delta(float *delta, const T *dout, const T *out, int n, Shape s) {
-  size_t index = (size_t)block_row();
-  if (index >= (size_t)n * s.h) return;
+  constexpr int WIDTH = Pack<T>::WIDTH;
+  int index = block_row(), heads = n * s.h;
+  const T *gradients = dout + (size_t)index * s.d, *values = out + (size_t)index * s.d;
+  bool packed = is_packed(dout, s.d) && is_packed(out, s.d);
   float sum = 0;
-  for (int j = threadIdx.x; j < s.d; j += WARP) sum += to_float(dout[index * s.d + j]) * to_float(out[index * s.d + j]);
-  sum = warp_sum(sum);
-  if (threadIdx.x == 0) delta[s.in_lse(index / s.h, (int)(index % s.h))] = sum;
+  for (int at = threadIdx.x * WIDTH; at < s.d && index < heads; at += blockDim.x * WIDTH) {
+    Pack<T> gradient = load_pack(gradients, at, s.d, packed), value = load_pack(values, at, s.d, packed);
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) sum += gradient.number(i) * value.number(i);
+  }
+  for (int distance = blockDim.x / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, distance);
+  if (threadIdx.x == 0 && index < heads) delta[s.in_lse(index / s.h, index % s.h)] = sum;
 }
 
 extern "C" __global__ void attention_delta_bf16(float *delta, const bf16 *dout, const bf16 *out, int n, int t, int h, int k, int d) {

@@ -12,7 +12,6 @@ constexpr int TILE_WARPS = 4;
 constexpr int TILE_THREADS = TILE_WARPS * WARP;
 constexpr int STRIPE = 16;
 constexpr int CHUNK = 8;
-constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float LN_2 = 0.6931471805599453f;
 constexpr float MINUS_INFINITY = -__builtin_huge_valf();
 

@@ -66,6 +66,9 @@ DEVICE uint32_t bf16_pair(float low, float high) { return (uint32_t)bf16_bits(hi
 // 2^x, to 2 units in the last place.
 DEVICE float exp2_fast(float x) { return exp2f(x); }
 
+// 1 / x, to 1 unit in the last place, 0 where that would be subnormal.
+DEVICE float reciprocal_fast(float x) { return 1 / x; }
+
 DEVICE unsigned char *dynamic_shared() { return (unsigned char *)cuda_sim::dynamic_shared(); }
 
 #else
@@ -101,12 +104,23 @@ DEVICE float exp2_fast(float x) {
   return power;
 }
 
+DEVICE float reciprocal_fast(float x) {
+  float reciprocal;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(x));
+  return reciprocal;
+}
+
 DEVICE unsigned char *dynamic_shared() {
   extern __shared__ __align__(256) unsigned char shared_bytes[];
   return shared_bytes;
 }
 
 #endif
+
+constexpr float LOG2_E = 1.4426950408889634f;
+
+// e^x, for results of which a relative error of |x| 2^-24 is good enough.
+DEVICE float exp_fast(float x) { return exp2_fast(x * LOG2_E); }
 
 DEVICE float to_float(float x) { return x; }
 DEVICE float to_float(bf16 x) { return float_of((uint32_t)x.bits << 16); }
@@ -133,12 +147,21 @@ struct alignas(16) Pack {
     return x;
   }
   DEVICE float number(int i) const { return to_float(get(i)); }
+  static DEVICE Pack of(const float *x) {
+    Pack pack;
+#pragma unroll
+    for (int i = 0; i < 4; i++) pack.words[i] = word(x + i * WIDTH / 4, T{});
+    return pack;
+  }
   // Element i of a pack where it is 0 so far.
   DEVICE void set(int i, float x) { words[i] = bits_of(x); }
   template <typename Half>
   DEVICE void set(int i, Half x) { words[i / 2] |= (uint32_t)x.bits << 16 * (i % 2); }
 
 private:
+  static DEVICE uint32_t word(const float *x, float) { return bits_of(x[0]); }
+  static DEVICE uint32_t word(const float *x, bf16) { return bf16_pair(x[0], x[1]); }
+  static DEVICE uint32_t word(const float *x, f16) { return (uint32_t)f16_bits(x[1]) << 16 | f16_bits(x[0]); }
   DEVICE void extract(float *x, int i) const { *x = float_of(words[i]); }
   template <typename Half>
   DEVICE void extract(Half *x, int i) const { x->bits = (uint16_t)(words[i / 2] >> 16 * (i % 2)); }
@@ -150,14 +173,14 @@ DEVICE bool is_packed(const T *array, int width) {
   return width % Pack<T>::WIDTH == 0 && (uintptr_t)array % 16 == 0;
 }
 
-// Elements at ... at + WIDTH - 1 of a row of `width`; those beyond it are 0.
+// Elements at ... at + WIDTH - 1 of a row of `width`; those beyond it are `missing`.
 template <typename T>
-DEVICE Pack<T> load_pack(const T *row, int at, int width, bool packed) {
+DEVICE Pack<T> load_pack(const T *row, int at, int width, bool packed, float missing = 0) {
   if (packed) return *(const Pack<T> *)(row + at);
   Pack<T> pack = {{0, 0, 0, 0}};
 #pragma unroll
   for (int i = 0; i < Pack<T>::WIDTH; i++)
-    if (at + i < width) pack.set(i, row[at + i]);
+    pack.set(i, at + i < width ? row[at + i] : from_float<T>(missing));
   return pack;
 }
 
@@ -182,10 +205,7 @@ DEVICE void load_floats(float *x, const T *row, int at, int width, bool packed) 
 
 template <typename T>
 DEVICE void store_floats(T *row, int at, int width, bool packed, const float *x) {
-  Pack<T> pack = {{0, 0, 0, 0}};
-#pragma unroll
-  for (int i = 0; i < Pack<T>::WIDTH; i++) pack.set(i, from_float<T>(x[i]));
-  store_pack(row, at, width, packed, pack);
+  store_pack(row, at, width, packed, Pack<T>::of(x));
 }
 
 // `COUNT` f32 numbers that lie beside a pack of a narrower type.

@@ -7,9 +7,9 @@ import { type CudaContext, f32, i32 } from "./context.ts";
 import { flat } from "./geometry.ts";
 
 /** Elements of a thread at a time. */
-const WIDTH = 8;
-/** Threads then go on with what is left. */
-const MAX_BLOCKS = 1 << 14;
+const WIDTH = 4;
+/** Threads then go on with what is left: what a thread computes once is small beside its elements. */
+const MAX_BLOCKS = 1 << 12;
 
 /** Loads kernels/cuda/adamw.cu; allocates nothing per call. */
 export function adamwOps(cuda: CudaContext) {

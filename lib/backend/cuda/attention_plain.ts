@@ -5,7 +5,7 @@ import ptx from "../../../kernels/dist/attention_plain.ptx" with { type: "text" 
 import { byteLengthOf } from "../../core/dtype.ts";
 import { carve, type Tensor } from "../../core/tensor.ts";
 import { type CudaContext, type CudaKernel, type Extent, i32, type KernelArg } from "./context.ts";
-import { scalarOf } from "./geometry.ts";
+import { FLAT_THREADS, packWidth, scalarOf } from "./geometry.ts";
 
 /** Keys with a softmax of their own, and threads for them: the constants of kernels/cuda/attention_plain.cu. */
 const CHUNK = 64;
@@ -107,7 +107,11 @@ function delta(
 ): Tensor {
   const [b, t, h, d] = out.shape, sums = cuda.scratch(b * h * t);
   const args = [sums, dOut, out, i32(b * t), i32(t), i32(h), i32(k), i32(d)];
-  cuda.launch(kernel, [Math.ceil(b * t * h / WARPS[1]), 1, 1], WARPS, 0, args);
+  const packs = Math.ceil(d / packWidth(scalarOf(cuda)));
+  const lanes = Math.min(WARPS[0], 2 ** Math.ceil(Math.log2(packs))),
+    together = FLAT_THREADS / lanes;
+  const grid: Extent = [Math.ceil(b * t * h / together), 1, 1];
+  cuda.launch(kernel, grid, [lanes, together, 1], 0, args);
   return sums;
 }
 

@@ -6,6 +6,9 @@ import { elementCount, rowWidth } from "../../core/tensor.ts";
 import { type CudaContext, f32, i32 } from "./context.ts";
 import { packWidth, rowThreads, scalarOf } from "./geometry.ts";
 
+/** As in kernels/cuda/cross_entropy.cu: a thread keeps several packs. */
+const MAX_THREADS = 512;
+
 /** Loads kernels/cuda/cross_entropy.cu; allocates nothing per call. */
 export function crossEntropyOps(cuda: CudaContext) {
   const scalar = scalarOf(cuda), width = packWidth(scalar);
@@ -15,13 +18,13 @@ export function crossEntropyOps(cuda: CudaContext) {
   return {
     crossEntropyForward(losses, logits, targets) {
       const n = elementCount(targets.shape), v = rowWidth(logits);
-      const threads = rowThreads(v / width);
+      const threads = Math.min(MAX_THREADS, rowThreads(v / width));
       const args = [losses, logits, targets, i32(v)];
       cuda.launch(kernels[forward], [n, 1, 1], [threads, 1, 1], 0, args);
     },
     crossEntropyForwardBackward(losses, logits, targets, scale) {
       const n = elementCount(targets.shape), v = rowWidth(logits);
-      const threads = rowThreads(v / width);
+      const threads = Math.min(MAX_THREADS, rowThreads(v / width));
       const args = [losses, logits, targets, i32(v), f32(scale)];
       cuda.launch(kernels[both], [n, 1, 1], [threads, 1, 1], 0, args);
     },

@@ -10,7 +10,7 @@ import { packWidth, rowBlocks, rowThreads, scalarOf } from "./geometry.ts";
 const CHUNK_ROWS = 4;
 const MAX_CHUNKS = 512;
 /** Columns and threads a column of a block that adds up chunks. */
-const SUM_BLOCK = [32, 8, 1] as const;
+const SUM_BLOCK = [32, 32, 1] as const;
 
 /** Loads kernels/cuda/rmsnorm.cu; allocates nothing per call. */
 export function rmsnormOps(cuda: CudaContext) {

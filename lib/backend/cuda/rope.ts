@@ -4,7 +4,7 @@ import ptx from "../../../kernels/dist/rope.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import { elementCount, rowWidth, type Tensor } from "../../core/tensor.ts";
 import { type CudaContext, f32, i32 } from "./context.ts";
-import { flat, packWidth, scalarOf } from "./geometry.ts";
+import { packWidth, rowThreads, scalarOf } from "./geometry.ts";
 
 /** Loads kernels/cuda/rope.cu; allocates nothing per call. */
 export function ropeOps(cuda: CudaContext) {
@@ -20,9 +20,10 @@ export function ropeOps(cuda: CudaContext) {
     sign: number,
   ) => {
     const n = elementCount(positions.shape), d = rowWidth(table), rotated = h + k;
-    const { grid, block } = flat(n * rotated * Math.ceil(d / 2 / width));
-    const sizes = [i32(n), i32(rotated), i32(rotated + k), i32(d)];
-    cuda.launch(kernels[rope], grid, block, 0, [qkv, table, positions, ...sizes, f32(sign)]);
+    const threads = rowThreads(rotated * Math.ceil(d / 2 / width));
+    const sizes = [i32(rotated), i32(rotated + k), i32(d)];
+    const args = [qkv, table, positions, ...sizes, f32(sign)];
+    cuda.launch(kernels[rope], [n, 1, 1], [threads, 1, 1], 0, args);
   };
   return {
     ropeForward(qkv, table, positions, numHeads, numKvHeads) {

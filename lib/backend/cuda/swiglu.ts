@@ -4,7 +4,7 @@ import ptx from "../../../kernels/dist/swiglu.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import { elementCount, rowWidth } from "../../core/tensor.ts";
 import { type CudaContext, i32 } from "./context.ts";
-import { flat, packWidth, scalarOf } from "./geometry.ts";
+import { packWidth, rowBlocks, scalarOf } from "./geometry.ts";
 
 /** Loads kernels/cuda/swiglu.cu; allocates nothing per call. */
 export function swigluOps(cuda: CudaContext) {
@@ -15,12 +15,12 @@ export function swigluOps(cuda: CudaContext) {
   return {
     swigluForward(out, gateUp) {
       const f = rowWidth(gateUp) / 2, n = elementCount(out.shape) / f;
-      const { grid, block } = flat(n * Math.ceil(f / width));
+      const { grid, block } = rowBlocks(n, f / width);
       cuda.launch(kernels[forward], grid, block, 0, [out, gateUp, i32(n), i32(f)]);
     },
     swigluBackward(dGateUp, dOut, gateUp) {
       const f = rowWidth(gateUp) / 2, n = elementCount(dOut.shape) / f;
-      const { grid, block } = flat(n * Math.ceil(f / width));
+      const { grid, block } = rowBlocks(n, f / width);
       cuda.launch(kernels[backward], grid, block, 0, [dGateUp, dOut, gateUp, i32(n), i32(f)]);
     },
   } satisfies Partial<Ops>;
