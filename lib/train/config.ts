@@ -155,7 +155,7 @@ function knownKeys(): Record<string, readonly string[]> {
  * @throws {UsageError} with file, line and key of every mistake.
  */
 export function loadRunConfig(path: string, overrides: readonly Override[] = []): LoadedConfig {
-  const found = findConfig(path, "train", ".");
+  const found = findConfig(path, "train", null);
   const file = readYamlFile(found);
   const ofModel = (one: Override) => one.path[0] === "model" && one.path.length > 1;
   for (const override of overrides.filter((one) => !ofModel(one))) file.set(override);
@@ -198,18 +198,20 @@ function programFolder(): string {
 }
 
 /**
- * The file behind a reference. A name is looked up in the folder `kind` beside the folder `from`, a path relative to
- * `from` and as written; both then among this program's own.
+ * The file behind a reference. A name is looked up in the folder `kind` beside the folder `from` of the file that refers
+ * to it (null: a command line does) and in configs, a path relative to `from` and as written; both then among this
+ * program's own.
  * @throws {UsageError} listing the places tried.
  */
-function findConfig(reference: string, kind: "train" | "models", from: string): string {
+function findConfig(reference: string, kind: "train" | "models", from: string | null): string {
   const isFile = /\.ya?ml$/.test(reference);
   const own = join(programFolder(), "configs", kind);
   const inFolders = (folders: readonly string[], fileName: string) =>
     isAbsolute(fileName) ? [fileName] : folders.map((folder) => join(folder, fileName));
+  const nearby = from === null ? [] : [isFile ? from : join(from, "..", kind)];
   const places = isFile
-    ? inFolders([from, ".", programFolder(), own], reference)
-    : inFolders([join(from, "..", kind), join("configs", kind), own], `${reference}.yaml`);
+    ? inFolders([...nearby, ".", programFolder(), own], reference)
+    : inFolders([...nearby, join("configs", kind), own], `${reference}.yaml`);
   const found = places.find((place) => exists(place));
   if (found !== undefined) return shorten(found);
   const tried = [...new Set(places.map(shorten))].map((place) => `\n  ${place}`).join("");

@@ -206,6 +206,13 @@ Deno.test("--set overrides, creates nothing unknown, and is named in its mistake
   assert.throws(() => parseOverride("optimizer.lr"), /expected KEY=VALUE/);
 });
 
+Deno.test("a run that is nowhere is refused with the places tried", () => {
+  assert.throws(
+    () => load("nope"),
+    new UsageError('Cannot find the train configuration "nope"; tried:\n  configs/train/nope.yaml'),
+  );
+});
+
 Deno.test("a model that is nowhere is refused with the places tried", () => {
   assert.match(mistake(demoText, "model=llama-9000b"), /llama-9000b"; tried:\n.*models.*yaml/);
 });
