@@ -1,7 +1,5 @@
 // Runs the threads of a block as fibers that meet at barriers and in warp operations.
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -68,9 +66,7 @@ struct Variable {
   size_t offset;
 };
 
-unsigned char *const stacks = static_cast<unsigned char *>(
-    mmap(nullptr, STACK_BYTES * MAX_BLOCK_THREADS, PROT_READ | PROT_WRITE,
-         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+unsigned char *const stacks = reserve(STACK_BYTES * MAX_BLOCK_THREADS);
 Thread threads[MAX_BLOCK_THREADS];
 Warp warps[MAX_WARPS];
 std::vector<Variable> variables;
@@ -266,7 +262,8 @@ Deposit *exchange(unsigned mask, const void *data, size_t bytes) {
   }
   Deposit *deposits = warp.deposits[warp.round];
   if (warp.arrived == 0) warp.mask = mask;
-  memcpy(deposits[own].bytes, data, bytes);
+  if (bytes == 4) memcpy(deposits[own].bytes, data, 4);
+  else memcpy(deposits[own].bytes, data, bytes);
   warp.arrived |= 1u << own;
   threads[current].state = State::AT_WARP;
   meet_warp(warp, current / 32 * 32);

@@ -7,7 +7,7 @@ const KERNELS = `${ROOT}/kernels/cuda`;
 const DIST = `${ROOT}/dist/cuda_sim`;
 
 const FLAGS = [
-  ...["-std=c++20", "-O2", "-march=native", "-fPIC", "-fvisibility=hidden", "-w"],
+  ...["-std=c++20", "-O3", "-march=native", "-fPIC", "-fvisibility=hidden", "-w"],
   ...["-DCUDA_SIM=1", `-I${HERE}`],
 ];
 const LIBRARY_NAMES = ["libcuda.so.1", "libcudart.so.12", "libcublasLt.so.12"] as const;

@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -11,12 +12,14 @@
 #include "simulator.h"
 
 namespace cuda_sim {
-namespace {
-
-constexpr size_t HEAP_BYTES = size_t(16) << 30, ALIGNMENT = 256, RED_ZONE = 256;
-constexpr unsigned char INITIALISED = 2, ALLOCATED = 1;
 
 unsigned char *const heap = reserve(HEAP_BYTES);
+
+namespace {
+
+constexpr size_t ALIGNMENT = 256, RED_ZONE = 256;
+constexpr unsigned char INITIALISED = 2, ALLOCATED = 1;
+
 unsigned char *const shadow = reserve(HEAP_BYTES);
 
 // Who wrote last: for every two bytes, and only when for every sector, which no access of one instruction crosses. Threads
@@ -79,18 +82,52 @@ void judge_order(const void *place, size_t first, size_t last, bool is_written) 
   }
 }
 
-inline void note_device(const void *place, unsigned bytes, bool is_written) {
-  const size_t offset = static_cast<const unsigned char *>(place) - heap;
-  unsigned char *states = shadow + offset;
-  uint32_t first_four;
-  memcpy(&first_four, states, sizeof first_four);
-  if (bytes != 4 || first_four != 0x01010101u * INITIALISED) initialise(place, states, bytes, is_written);
-  uint64_t &sector_time = sector_times[offset / SECTOR];
-  const size_t first = offset / GRAIN, last = (offset + bytes - 1) / GRAIN;
-  if (sector_time >= access_state.launch_start) judge_order(place, first, last, is_written);
-  if (!is_written) return;
-  sector_time = access_state.clock;
+void stamp(size_t first, size_t last) {
   for (size_t grain = first; grain <= last; grain++) writes[grain] = stamp_of_write();
+}
+
+template <unsigned BYTES> bool is_initialised(const unsigned char *states) {
+  unsigned char expected[BYTES];
+  memset(expected, INITIALISED, BYTES);
+  return memcmp(states, expected, BYTES) == 0;
+}
+
+/** An access of one instruction, at a multiple of its size. */
+template <unsigned BYTES, bool IS_WRITTEN> void note_device(const void *place) {
+  const size_t offset = static_cast<const unsigned char *>(place) - heap;
+  if (!is_initialised<BYTES>(shadow + offset)) initialise(place, shadow + offset, BYTES, IS_WRITTEN);
+  const size_t first = offset / GRAIN, last = (offset + BYTES - 1) / GRAIN;
+  uint64_t &sector_time = sector_times[offset / SECTOR];
+  if (sector_time >= access_state.launch_start) judge_order(place, first, last, IS_WRITTEN);
+  if (!IS_WRITTEN) return;
+  sector_time = access_state.clock;
+  stamp(first, last);
+}
+
+void misaligned(const void *place, unsigned bytes, bool is_written) {
+  fault(MISALIGNED_ADDRESS, std::string(verb(is_written)) + " of " + std::to_string(bytes) +
+                                " bytes at " + place_text(place));
+}
+
+/** Neither device nor shared memory: the thread's own, or nothing at all. */
+inline void note_elsewhere(const void *place, bool is_written) {
+  if (reinterpret_cast<uintptr_t>(place) >= 65536) return;
+  fault(ILLEGAL_ADDRESS, std::string(verb(is_written)) + " through a null pointer");
+}
+
+template <unsigned BYTES, bool IS_WRITTEN> inline void note(const void *place) {
+  const bool is_heap = is_device(place);
+  if (!is_heap && !is_shared(place)) return note_elsewhere(place, IS_WRITTEN);
+  if (reinterpret_cast<uintptr_t>(place) % BYTES != 0) return misaligned(place, BYTES, IS_WRITTEN);
+  if (is_heap) note_device<BYTES, IS_WRITTEN>(place);
+  else note_shared(place, BYTES, IS_WRITTEN ? Touch::WRITE : Touch::READ);
+}
+
+/** Structures: 16 bytes are what one instruction moves. */
+template <bool IS_WRITTEN> void note_range(const char *place, size_t bytes) {
+  if (!is_device(place) && !is_shared(place)) return note_elsewhere(place, IS_WRITTEN);
+  if (bytes == 16) return note<16, IS_WRITTEN>(place);
+  for (size_t i = 0; i < bytes; i++) note<1, IS_WRITTEN>(place + i);
 }
 
 } // namespace
@@ -137,12 +174,10 @@ void memory_info(size_t *free_bytes, size_t *total) {
   *free_bytes = *total - used_bytes;
 }
 
-bool is_shared(const void *place) {
-  return size_t(static_cast<const unsigned char *>(place) - shared_memory) < SHARED_BYTES;
-}
-
-bool is_device(const void *place) {
-  return size_t(static_cast<const unsigned char *>(place) - heap) < HEAP_BYTES;
+static unsigned char lowest(const unsigned char *states, size_t count) {
+  unsigned char least = 255;
+  for (size_t i = 0; i < count; i++) least = std::min(least, states[i]);
+  return least;
 }
 
 bool check_range(const char *what, const void *place, size_t bytes, bool is_written) {
@@ -153,8 +188,9 @@ bool check_range(const char *what, const void *place, size_t bytes, bool is_writ
     return false;
   }
   unsigned char *states = shadow + (start - heap);
-  for (size_t i = 0; i < bytes; i++) {
-    if (states[i] == INITIALISED || (is_written && states[i] == ALLOCATED)) continue;
+  const unsigned char least = is_written ? ALLOCATED : INITIALISED;
+  if (lowest(states, bytes) < least) {
+    const size_t i = std::find_if(states, states + bytes, [=](unsigned char one) { return one < least; }) - states;
     const char *kind = states[i] == 0 ? "out-of-bounds" : "uninitialised";
     fail(ILLEGAL_ADDRESS, std::string(what) + ": " + kind + " " + verb(is_written) + " at " +
                               place_text(start + i));
@@ -165,18 +201,9 @@ bool check_range(const char *what, const void *place, size_t bytes, bool is_writ
 }
 
 void note_access(const void *place, unsigned bytes, bool is_written) {
-  if (!access_state.is_in_kernel) return;
-  const bool is_heap = is_device(place);
-  if (!is_heap && !is_shared(place)) {
-    if (reinterpret_cast<uintptr_t>(place) >= 65536) return;
-    return fault(ILLEGAL_ADDRESS, std::string(verb(is_written)) + " through a null pointer");
-  }
-  if (bytes <= 16 && reinterpret_cast<uintptr_t>(place) % bytes != 0) {
-    return fault(MISALIGNED_ADDRESS, std::string(verb(is_written)) + " of " +
-                                         std::to_string(bytes) + " bytes at " + place_text(place));
-  }
-  if (is_heap) note_device(place, bytes, is_written);
-  else note_shared(place, bytes, is_written ? Touch::WRITE : Touch::READ);
+  const char *start = static_cast<const char *>(place);
+  if (bytes == 4) return is_written ? note<4, true>(place) : note<4, false>(place);
+  return is_written ? note_range<true>(start, bytes) : note_range<false>(start, bytes);
 }
 
 unsigned atomic(Atomic operation, unsigned *place, unsigned value) {
@@ -196,44 +223,40 @@ unsigned atomic(Atomic operation, unsigned *place, unsigned value) {
 
 } // namespace cuda_sim
 
-using cuda_sim::note_access;
+using cuda_sim::note;
+using cuda_sim::note_range;
 
+// The hooks are called from within the library only.
+#define HOOK extern "C" void
 #define ACCESS(bytes)                                                                              \
-  EXPORT void __tsan_read##bytes(void *place) { note_access(place, bytes, false); }                \
-  EXPORT void __tsan_write##bytes(void *place) { note_access(place, bytes, true); }                \
-  EXPORT void __tsan_unaligned_read##bytes(void *place) { note_access(place, bytes, false); }      \
-  EXPORT void __tsan_unaligned_write##bytes(void *place) { note_access(place, bytes, true); }
+  HOOK __tsan_read##bytes(void *place) { note<bytes, false>(place); }                              \
+  HOOK __tsan_write##bytes(void *place) { note<bytes, true>(place); }                              \
+  HOOK __tsan_unaligned_read##bytes(void *place) { note<bytes, false>(place); }                    \
+  HOOK __tsan_unaligned_write##bytes(void *place) { note<bytes, true>(place); }
 ACCESS(1)
 ACCESS(2)
 ACCESS(4)
 ACCESS(8)
 ACCESS(16)
-// Structures: 16 bytes are what one instruction moves.
-EXPORT void __tsan_read_range(void *place, size_t bytes) {
-  if (bytes == 16) return note_access(place, 16, false);
-  for (size_t i = 0; i < bytes; i++) note_access(static_cast<char *>(place) + i, 1, false);
-}
-EXPORT void __tsan_write_range(void *place, size_t bytes) {
-  if (bytes == 16) return note_access(place, 16, true);
-  for (size_t i = 0; i < bytes; i++) note_access(static_cast<char *>(place) + i, 1, true);
-}
-EXPORT void __tsan_init() {}
-EXPORT void __tsan_func_entry(void *) {}
-EXPORT void __tsan_func_exit() {}
-EXPORT void __tsan_vptr_update(void **, void *) {}
-EXPORT void __tsan_vptr_read(void **) {}
+HOOK __tsan_read_range(char *place, size_t bytes) { note_range<false>(place, bytes); }
+HOOK __tsan_write_range(char *place, size_t bytes) { note_range<true>(place, bytes); }
+HOOK __tsan_init() {}
+HOOK __tsan_func_entry(void *) {}
+HOOK __tsan_func_exit() {}
+HOOK __tsan_vptr_update(void **, void *) {}
+HOOK __tsan_vptr_read(void **) {}
 // clang++ names these where g++ leaves memcpy and memset.
-EXPORT void *__tsan_memcpy(void *to, const void *from, size_t bytes) {
-  __tsan_read_range(const_cast<void *>(from), bytes);
-  __tsan_write_range(to, bytes);
+extern "C" void *__tsan_memcpy(char *to, const char *from, size_t bytes) {
+  note_range<false>(from, bytes);
+  note_range<true>(to, bytes);
   return memcpy(to, from, bytes);
 }
-EXPORT void *__tsan_memmove(void *to, const void *from, size_t bytes) {
-  __tsan_read_range(const_cast<void *>(from), bytes);
-  __tsan_write_range(to, bytes);
+extern "C" void *__tsan_memmove(char *to, const char *from, size_t bytes) {
+  note_range<false>(from, bytes);
+  note_range<true>(to, bytes);
   return memmove(to, from, bytes);
 }
-EXPORT void *__tsan_memset(void *to, int value, size_t bytes) {
-  __tsan_write_range(to, bytes);
+extern "C" void *__tsan_memset(char *to, int value, size_t bytes) {
+  note_range<true>(to, bytes);
   return memset(to, value, bytes);
 }

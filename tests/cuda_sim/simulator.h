@@ -55,7 +55,6 @@ uintptr_t allocate(size_t bytes);
 /** False when nothing was allocated there. */
 bool release(uintptr_t address);
 void memory_info(size_t *free_bytes, size_t *total_bytes);
-bool is_device(const void *place);
 /** Checks a range that a copy or a library call touches, and marks what it writes. Fails with ILLEGAL_ADDRESS. */
 bool check_range(const char *what, const void *place, size_t bytes, bool is_written);
 
@@ -65,7 +64,16 @@ unsigned char *reserve(size_t bytes);
 constexpr size_t SHARED_BYTES = 256 * 1024;
 /** Shared memory of the running block as one range. */
 extern unsigned char *const shared_memory;
-bool is_shared(const void *place);
+inline bool is_shared(const void *place) {
+  return size_t(static_cast<const unsigned char *>(place) - shared_memory) < SHARED_BYTES;
+}
+
+constexpr size_t HEAP_BYTES = size_t(16) << 30;
+/** The card's memory: its addresses, of which half can be in use. */
+extern unsigned char *const heap;
+inline bool is_device(const void *place) {
+  return size_t(static_cast<const unsigned char *>(place) - heap) < HEAP_BYTES;
+}
 
 /** The part of a launch that a thread's accesses are judged by. Times count launches, blocks and barriers. */
 struct Access {
