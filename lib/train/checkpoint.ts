@@ -26,7 +26,8 @@ function folderName(step: number): string {
 }
 
 /**
- * Writes the checkpoint of a step: `fill` puts the files into the folder it is given. Replaces one of the same step.
+ * Writes the checkpoint of a step: `fill` puts the files into the folder it is given. Replaces one of the same step, and
+ * clears away what an earlier process left unfinished.
  */
 export async function writeCheckpoint(
   runFolder: string,
@@ -35,7 +36,9 @@ export async function writeCheckpoint(
 ): Promise<Checkpoint> {
   const folder = join(runFolder, folderName(step));
   const unfinished = folder + UNFINISHED;
-  removeIfThere(unfinished);
+  for (const name of namesIfThere(runFolder)) {
+    if (/^step-\d+\.unfinished$/.test(name)) removeIfThere(join(runFolder, name));
+  }
   Deno.mkdirSync(unfinished, { recursive: true });
   await fill(unfinished);
   const names = namesIfThere(unfinished);

@@ -86,28 +86,30 @@ Deno.test("wrong usage ends with code 2 and says what was wanted", () =>
     assert.deepEqual(namesIn(folder), ["a.md", "out"]);
   }));
 
-Deno.test({
-  name: "Ctrl-C deletes what was written and leaves no folder",
-  ignore: Deno.build.os === "windows",
-  fn: () =>
-    inTempFolder(async (folder) => {
-      writeFiles(folder, { "texts/0.md": prose(1 << 20) });
-      for (let i = 1; i < 400; i++) {
-        Deno.linkSync(join(folder, "texts/0.md"), join(folder, `texts/${i}.md`));
-      }
-      await using child = spawn(["prepare", "texts", "--output", "out"], { folder });
-      const reader = child.stderr.getReader();
-      const { value } = await reader.read();
-      assert.match(new TextDecoder().decode(value), / kB/);
-      assert.ok(namesIn(folder).includes("out.unfinished"));
-      child.kill("SIGINT");
-      let error = "";
-      for (let next = await reader.read(); !next.done; next = await reader.read()) {
-        error += new TextDecoder().decode(next.value);
-      }
-      await child.stdout.cancel();
-      assert.equal((await child.status).code, 130);
-      assert.match(error, /error: Interrupted: what was prepared so far is deleted/);
-      assert.deepEqual(namesIn(folder), ["texts"]);
-    }),
-});
+for (const [signal, exitCode] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+  Deno.test({
+    name: `${signal} deletes what was written and leaves no folder`,
+    ignore: Deno.build.os === "windows",
+    fn: () =>
+      inTempFolder(async (folder) => {
+        writeFiles(folder, { "texts/0.md": prose(1 << 20) });
+        for (let i = 1; i < 400; i++) {
+          Deno.linkSync(join(folder, "texts/0.md"), join(folder, `texts/${i}.md`));
+        }
+        await using child = spawn(["prepare", "texts", "--output", "out"], { folder });
+        const reader = child.stderr.getReader();
+        const { value } = await reader.read();
+        assert.match(new TextDecoder().decode(value), / kB/);
+        assert.ok(namesIn(folder).includes("out.unfinished"));
+        child.kill(signal);
+        let error = "";
+        for (let next = await reader.read(); !next.done; next = await reader.read()) {
+          error += new TextDecoder().decode(next.value);
+        }
+        await child.stdout.cancel();
+        assert.equal((await child.status).code, exitCode);
+        assert.match(error, /error: Interrupted: what was prepared so far is deleted/);
+        assert.deepEqual(namesIn(folder), ["texts"]);
+      }),
+  });
+}

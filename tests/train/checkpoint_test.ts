@@ -38,6 +38,16 @@ Deno.test("cut off, unfinished and foreign folders do not count", () =>
     assert.equal(latestCheckpoint(run)?.step, 3);
   }));
 
+Deno.test("what a killed process left unfinished is cleared away", () =>
+  inTempFolder(async (run) => {
+    Deno.mkdirSync(join(run, "step-000007.unfinished"));
+    Deno.writeTextFileSync(join(run, "step-000007.unfinished", "model.safetensors"), "half");
+    Deno.writeTextFileSync(join(run, "notes.unfinished"), "mine");
+    await writeCheckpoint(run, 8, fill);
+    const names = [...Deno.readDirSync(run)].map(({ name }) => name).sort();
+    assert.deepEqual(names, ["notes.unfinished", "step-000008"]);
+  }));
+
 Deno.test("damage that keeps the size is found by checksum", () =>
   inTempFolder(async (run) => {
     const { folder } = await writeCheckpoint(run, 1, fill);
