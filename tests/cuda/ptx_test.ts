@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { ptxFamilies } from "../../kernels/build_ptx.ts";
+import { withEntries } from "../../lib/backend/cuda/ptx.ts";
 
 /** A100 and Hopper: what lies between them (sm_86, sm_89) has their instructions. */
 const CARDS = ["sm_80", "sm_90"] as const;
@@ -21,12 +22,12 @@ interface EntryUse {
   readonly spillBytes: number;
 }
 
-/** What ptxas reports of every entry. */
-function assemble(family: string, card: string): EntryUse[] {
-  const args = ["-v", `-arch=${card}`, new URL(`${family}.ptx`, DIST).pathname, "-o", "/dev/null"];
+/** What ptxas reports of every entry of a PTX file. */
+function assemble(path: string, card: string): EntryUse[] {
+  const args = ["-v", `-arch=${card}`, path, "-o", "/dev/null"];
   const { success, stderr } = new Deno.Command("ptxas", { args, stderr: "piped" }).outputSync();
   const report = new TextDecoder().decode(stderr);
-  assert.ok(success, `${family}.ptx for ${card}:\n${report}`);
+  assert.ok(success, `${path} for ${card}:\n${report}`);
   return report.split(/(?=Compiling entry)/).slice(1).map((text) => {
     const number = (pattern: RegExp, group: string) => Number(pattern.exec(text)?.groups?.[group]);
     return {
@@ -71,7 +72,7 @@ for (const card of CARDS) {
             ([, name, threads]) => [name, Number(threads ?? 256)],
           ),
         );
-        const uses = assemble(family, card);
+        const uses = assemble(new URL(`${family}.ptx`, DIST).pathname, card);
         print(card, uses);
         assert.deepEqual(uses.map(({ name }) => name).sort(), [...limits.keys()].sort());
         for (const { name, registers, spillBytes } of uses) {
@@ -83,6 +84,27 @@ for (const card of CARDS) {
     },
   });
 }
+
+Deno.test({
+  name: `a module cut down to one of its entries is that entry alone${missing}`,
+  ignore: missing !== "",
+  fn() {
+    const path = Deno.makeTempFileSync({ suffix: ".ptx" });
+    try {
+      for (const family of ptxFamilies()) {
+        const text = Deno.readTextFileSync(new URL(`${family}.ptx`, DIST));
+        const names = Array.from(text.matchAll(/\.entry (\w+)\(/g), ([, name]) => name);
+        assert.equal(withEntries(text, names), text);
+        for (const name of [names[0], names[names.length - 1]]) {
+          Deno.writeTextFileSync(path, withEntries(text, [name]));
+          assert.deepEqual(assemble(path, "sm_80").map((use) => use.name), [name]);
+        }
+      }
+    } finally {
+      Deno.removeSync(path);
+    }
+  },
+});
 
 Deno.test("PTX asks for no newer driver than its instructions need", () => {
   for (const family of ptxFamilies()) {

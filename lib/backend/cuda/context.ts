@@ -9,6 +9,7 @@ import type { CudaDevice } from "./device.ts";
 import { SCRATCH } from "./footprint.ts";
 import { versionText } from "./libraries.ts";
 import type { CudaMemory } from "./memory.ts";
+import { withEntries } from "./ptx.ts";
 import type { CudaStream } from "./stream.ts";
 
 /** One entry point of a module, ready to launch: `extern "C" __global__ void name(...)`. */
@@ -53,7 +54,7 @@ export interface CudaContext {
   /** Shared memory one block may have, in bytes, dynamic and static together. */
   readonly maxSharedBytes: number;
   /**
-   * Loads the PTX text of one family and resolves entry points; called once, when the backend opens.
+   * Loads these entry points of the PTX text of one family; called once, when the backend opens.
    * @throws {DeviceError} when the driver refuses the text (with its compiler's log) or an entry is missing.
    */
   load<K extends string>(
@@ -153,7 +154,8 @@ export class CudaLauncher implements CudaContext, Disposable {
     ptx: string,
     entries: readonly K[],
   ): Readonly<Record<K, CudaKernel>> {
-    const module = this.#loadModule(family, ptx), { driver } = this.#device;
+    const module = this.#loadModule(family, withEntries(ptx, entries));
+    const { driver } = this.#device;
     const kernels: Record<string, CudaKernel> = {};
     for (const name of entries) {
       const status = driver.cuModuleGetFunction(this.#place, module, cString(name));
