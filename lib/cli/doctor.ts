@@ -36,7 +36,7 @@ interface Report {
   readonly devices: readonly DeviceReport[];
   /** What WebGPU finds, the adapter that `--device webgpu` takes first. */
   readonly adapters: readonly AdapterReport[];
-  /** The device that `--device auto` takes. */
+  /** The device that `--device auto` takes; `none` and why where its choice cannot be used. */
   readonly auto: string;
 }
 
@@ -77,7 +77,7 @@ async function examine(): Promise<Report> {
       await examineDevice("cpu:wasm64", "update Deno: 64-bit WebAssembly memories are needed"),
     ],
     adapters,
-    auto: await nameOf("auto"),
+    auto: await chosenDevice(),
   };
 }
 
@@ -136,6 +136,11 @@ async function examineDevice(device: string, remedy: string): Promise<DeviceRepo
     if (!(error instanceof TinyllamaError)) throw error;
     return { device, isReady: false, detail: error.message, remedy };
   }
+}
+
+async function chosenDevice(): Promise<string> {
+  const { isReady, detail } = await examineDevice("auto", "");
+  return isReady ? detail : `none: ${detail}`;
 }
 
 /** The name a device gives itself when opened. */

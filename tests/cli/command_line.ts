@@ -17,13 +17,16 @@ export interface Surroundings {
   readonly folder?: string;
   /** On standard input; nothing by default. */
   readonly input?: string | Uint8Array<ArrayBuffer>;
+  /** Variables besides those of the tests' own process. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 /** A process `tinyllama ARGS` with its output piped. */
-export function spawn(args: readonly string[], { folder, input }: Surroundings = {}) {
+export function spawn(args: readonly string[], { folder, input, environment }: Surroundings = {}) {
   const command = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", new URL("main.ts", ROOT).pathname, ...args],
     cwd: folder ?? ROOT,
+    env: { ...environment },
     stdin: input === undefined ? "null" : "piped",
     stdout: "piped",
     stderr: "piped",
