@@ -39,11 +39,15 @@ function ids(count: number, vocabSize: number): Int32Array {
   return Int32Array.from({ length: count }, (_, i) => i * 7919 % vocabSize);
 }
 
-/** What is bound by memory in training. */
-export function trainingCases(ops: Backend, { model, batch: B, length: T }: BenchSizes): GpuCases {
+/** Operands of the kernels of training, filled. `M` are the rows of the head, `P` the parameters of an update. */
+function trainingOperands(
+  ops: Backend,
+  { model, batch: B, length: T }: BenchSizes,
+  M: number,
+  P: number,
+) {
   const { hiddenSize: C, intermediateSize: F, vocabSize: V } = model;
-  const { numHeads: H, numKvHeads: K, headDim: D } = model;
-  const N = B * T, M = headRows(model, N), P = 2 * F * C;
+  const { numHeads: H, numKvHeads: K, headDim: D } = model, N = B * T;
   const arena = ops.allocate("kernels of training", {
     ...{ x: bf16(N, C), out: bf16(N, C), dX: bf16(N, C), rstd: f32(N), losses: f32(M) },
     ...{ norm: bf16(C), dNorm: f32(C), tokens: i32(N), table: bf16(V, C), dTable: f32(V, C) },
@@ -62,6 +66,16 @@ export function trainingCases(ops: Backend, { model, batch: B, length: T }: Benc
   ops.write(t.rope, ropeTable(model, T));
   ops.write(t.clip, Float32Array.of(1, 1));
   ops.write(t.schedule, Float32Array.of(1e-4, 1));
+  return arena;
+}
+
+/** What is bound by memory in training. */
+export function trainingCases(ops: Backend, sizes: BenchSizes): GpuCases {
+  const { model, batch, length } = sizes, N = batch * length;
+  const { hiddenSize: C, intermediateSize: F, vocabSize: V } = model;
+  const { numHeads: H, numKvHeads: K, headDim: D } = model;
+  const M = headRows(model, N), P = 2 * F * C;
+  const arena = trainingOperands(ops, sizes, M, P), t = arena.tensors;
   const { tokens, norm, rstd } = t, targets = rows(tokens, 0, M);
   const rotated = (H + K) * D, eps = model.rmsNormEps;
   const one = (name: string, bytes: number, run: () => void): GpuCase => ({

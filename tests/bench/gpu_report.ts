@@ -75,7 +75,8 @@ function readSections(path: string): Report["sections"] {
 /** Paths of somebody's machine without their folders. */
 function withoutFolders(text: string): string {
   const shorter = text.replaceAll(`${process.cwd()}/`, "");
-  return shorter.replaceAll(/(?:file:\/\/)?\/(?:work|home|root|tmp|Users)\/\S*\/(?=\S)/g, "");
+  const folders = /(?:file:\/\/)?\/(?:work|home|root|tmp|Users)\/(?:[^\s\/"'`]+\/)*(?=[^\s\/"'`])/g;
+  return shorter.replaceAll(folders, "");
 }
 
 function markdownOf({ card, sections }: Report): string {

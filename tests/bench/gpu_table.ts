@@ -1,4 +1,4 @@
-// Tables of the GPU benches as data, and as Markdown that `deno fmt` would leave as it is.
+// Tables of the GPU benches as data, and as Markdown.
 
 /** A figure, a text, or nothing where nothing was measured. */
 export type Cell = string | number | null;

@@ -18,11 +18,11 @@ function bytesOf(lines: readonly { readonly byteLength: number }[]): number {
   return lines.reduce((sum, { byteLength }) => sum + byteLength, 0);
 }
 
-/** A run that takes a good part of the device. */
+/** A run that takes a good part of the device, with one micro-batch a step. */
 function realRun(totalBytes: number): RunConfig {
   if (cuda.isSimulated) return SMALL_RUN;
   const name = totalBytes > LARGE_BYTES ? "tinyllama-1.1b" : "demo";
-  return loadRunConfig(name).config;
+  return { ...loadRunConfig(name).config, microSteps: 1 };
 }
 
 onCuda("the memory table of a dry run is that of the run, before and after a step", async () => {

@@ -135,7 +135,10 @@ const notes: string[] = [];
 if (wanted.includes("sanitizer")) {
   const { program, tried } = findSanitizer();
   if (program !== null) outcomes.push(...await sanitize(program));
-  else notes.push(`compute-sanitizer was not found, so nothing ran under it; looked in ${tried}.`);
+  else {
+    console.log(`compute-sanitizer was not found in ${tried}`);
+    notes.push("compute-sanitizer was not found, so nothing ran under it.");
+  }
 }
 const table = tableOf(outcomes, notes);
 console.log(`\n${tableMarkdown(table)}`);

@@ -30,7 +30,7 @@ const TILED_COURSE: RunConfig = {
   },
   data: { ...SMALL_RUN.data, sequenceLength: 256 },
   batchTokens: 1024,
-  schedule: { lr: 1e-3, minLr: 1e-4, warmupSteps: 5, totalSteps: STEPS },
+  schedule: { lr: 3e-4, minLr: 3e-5, warmupSteps: 5, totalSteps: STEPS },
 };
 
 onCuda("fifty steps in bf16 take the course of the CPU in f32", async () => {

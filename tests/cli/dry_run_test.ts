@@ -1,0 +1,38 @@
+// `tinyllama pretrain --dry-run` says which device and which precision its memory table is for, and needs none of them.
+
+import assert from "node:assert/strict";
+
+const ROOT = new URL("../../", import.meta.url);
+
+async function dryRun(...args: readonly string[]): Promise<string> {
+  const command = ["run", "-A", "--no-check", "main.ts", "pretrain", "--config", "demo"];
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [...command, "--dry-run", ...args],
+    cwd: ROOT,
+  }).output();
+  assert.equal(code, 0, new TextDecoder().decode(stderr));
+  return new TextDecoder().decode(stdout);
+}
+
+Deno.test("a dry run plans for the device that is named, here or not", async () => {
+  const [cuda, exact, cpu, json] = await Promise.all([
+    dryRun("--device", "cuda", "--precision", "bf16"),
+    dryRun("--device", "cuda", "--precision", "f32"),
+    dryRun("--device", "cpu:wasm"),
+    dryRun("--device", "cuda", "--precision", "bf16", "--json"),
+  ]);
+  assert.match(cuda, /\n {2}master parameters .*\nmemory is for cuda with activations in bf16; /s);
+  assert.match(exact, /\nmemory is for cuda with activations in f32; nothing was started\n$/);
+  assert.doesNotMatch(exact, /master parameters/);
+  assert.match(cpu, /\nmemory is for cpu:wasm with activations in f32; nothing was started\n$/);
+  assert.doesNotMatch(cpu, /scratch/);
+  const { plan } = JSON.parse(json);
+  assert.deepEqual([plan.device, plan.precision], ["cuda", "bf16"]);
+});
+
+Deno.test("a dry run on auto says what auto takes", async () => {
+  assert.match(
+    await dryRun("--device", "auto"),
+    /\nmemory is for (cpu|webgpu|cuda) with activations in (f32|bf16), which auto takes on this machine; /,
+  );
+});
