@@ -5,7 +5,6 @@
 import { Command, CommanderError } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
 import { TinyllamaError, UsageError } from "../core/errors.ts";
-import { InterruptedError } from "./signals.ts";
 
 /** Version of the program, from deno.json. */
 export const VERSION: string = denoJson.version;
@@ -31,8 +30,7 @@ Examples:
   tinyllama generate "Once upon a time" --model runs/demo
   tinyllama COMMAND --help
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 75 interrupted and can be continued, 130 (Ctrl-C) or 143 (SIGTERM)
-interrupted with nothing to continue.`;
+Exit codes: 0 done, 1 failed, 2 wrong usage, 75 interrupted and can be continued.`;
 
 /** Runs one command line and returns its exit code; messages go to stderr. Only a defect of this program throws. */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
@@ -75,7 +73,6 @@ function exitCodeOf(error: unknown): number {
   if (error instanceof Deno.errors.BrokenPipe) return EXIT_FAILED;
   if (error instanceof TinyllamaError) {
     console.error(`error: ${error.message}`);
-    if (error instanceof InterruptedError) return error.exitCode;
     return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
   }
   if (isOfTheSystem(error)) {

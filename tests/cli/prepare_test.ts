@@ -86,7 +86,7 @@ Deno.test("wrong usage ends with code 2 and says what was wanted", () =>
     assert.deepEqual(namesIn(folder), ["a.md", "out"]);
   }));
 
-for (const [signal, exitCode] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
   Deno.test({
     name: `${signal} deletes what was written and leaves no folder`,
     ignore: Deno.build.os === "windows",
@@ -107,7 +107,7 @@ for (const [signal, exitCode] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
           error += new TextDecoder().decode(next.value);
         }
         await child.stdout.cancel();
-        assert.equal((await child.status).code, exitCode);
+        assert.equal((await child.status).code, 1);
         assert.match(error, /error: Interrupted: what was prepared so far is deleted/);
         assert.deepEqual(namesIn(folder), ["texts"]);
       }),
