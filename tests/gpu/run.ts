@@ -44,8 +44,9 @@ interface Outcome {
 async function run(argv: readonly string[]): Promise<{ code: number; text: string }> {
   const [command, ...args] = argv;
   const signal = AbortSignal.timeout(LIMIT_MS);
-  const child = new Deno.Command(command, { args, stdout: "piped", stderr: "inherit", signal })
-    .spawn();
+  const options = { args, stdout: "piped", stderr: "inherit", signal } as const;
+  const env = { TINYLLAMA_CUDA_SIM: isSimulated ? "1" : "0" };
+  const child = new Deno.Command(command, { ...options, env }).spawn();
   const decoder = new TextDecoder();
   let text = "";
   for await (const bytes of child.stdout) {
