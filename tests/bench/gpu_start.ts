@@ -2,6 +2,7 @@
 // full size, into a temporary folder and runs start_bench.ts on it.
 
 import { join } from "node:path";
+import { inTempFolder } from "../temp_folder.ts";
 import { median } from "./median.ts";
 import { writeRandomModel } from "./random_model.ts";
 import type { BenchSizes } from "./gpu_sizes.ts";
@@ -12,9 +13,8 @@ const MOST_ROUNDS = 5;
 const SCRIPT = join(import.meta.dirname ?? ".", "start_bench.ts");
 
 /** Tables of the part `start`. */
-export async function startTables(sizes: BenchSizes): Promise<Table[]> {
-  const folder = Deno.makeTempDirSync();
-  try {
+export function startTables(sizes: BenchSizes): Promise<Table[]> {
+  return inTempFolder(async (folder) => {
     const rounds = Math.min(MOST_ROUNDS, sizes.rounds), model = join(folder, "model");
     // The file's own vocabulary: the command has a text to tokenize.
     await writeRandomModel(model, readModelFile(sizes.modelPath));
@@ -32,9 +32,7 @@ export async function startTables(sizes: BenchSizes): Promise<Table[]> {
         "kernels in the driver's cache.",
       ],
     }];
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
+  });
 }
 
 async function startMs(model: string, rounds: number, report: string): Promise<number[]> {

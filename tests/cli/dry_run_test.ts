@@ -1,17 +1,13 @@
 // `tinyllama pretrain --dry-run` says which device and which precision its memory table is for, and needs none of them.
 
 import assert from "node:assert/strict";
-
-const ROOT = new URL("../../", import.meta.url);
+import { tinyllama } from "./command_line.ts";
 
 async function dryRun(...args: readonly string[]): Promise<string> {
-  const command = ["run", "-A", "--no-check", "main.ts", "pretrain", "--config", "demo"];
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [...command, "--dry-run", ...args],
-    cwd: ROOT,
-  }).output();
-  assert.equal(code, 0, new TextDecoder().decode(stderr));
-  return new TextDecoder().decode(stdout);
+  const command = ["pretrain", "--config", "demo", "--dry-run", ...args];
+  const { code, text, error } = await tinyllama(command);
+  assert.equal(code, 0, error);
+  return text;
 }
 
 Deno.test("a dry run plans for the device that is named, here or not", async () => {

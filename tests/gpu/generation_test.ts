@@ -8,6 +8,7 @@ import { computeLogits } from "../../lib/generate/logits.ts";
 import { saveWeights } from "../../lib/io/hf_weights.ts";
 import { toHfConfig } from "../../lib/model/config.ts";
 import { weightSlots } from "../../lib/train/snapshot.ts";
+import { tinyllama } from "../cli/command_line.ts";
 import {
   draw,
   logSoftmax,
@@ -16,23 +17,14 @@ import {
   SMALL_MODEL,
   writeTextModel,
 } from "../generate/generating_setup.ts";
+import { inTempFolder } from "../temp_folder.ts";
 import { openCpu } from "../train/training_setup.ts";
 import { cuda, onCard, onCuda } from "./on_cuda.ts";
 
-const ROOT = new URL("../../", import.meta.url);
 const PROMPTS = [1, 9, 40].map((length, i) => promptOf(i, length));
 const FRESH = 12;
 /** Weights, activations and logits of 8 bits through two layers, in units of the largest logit. */
 const BF16_TOLERANCE = 0.03;
-
-async function inFolder(body: (folder: string) => Promise<void>): Promise<void> {
-  const folder = Deno.makeTempDirSync();
-  try {
-    await body(folder);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
-}
 
 /** Weights and config.json of SMALL_MODEL. */
 async function writeSmallModel(folder: string): Promise<void> {
@@ -75,22 +67,15 @@ async function roundedLogits(folder: string): Promise<void> {
   assert.ok(Math.abs(logProbs[0] - last[ids[0]]) < BF16_TOLERANCE * largest, `${logProbs[0]}`);
 }
 
-async function tinyllama(args: readonly string[]): Promise<string> {
-  const command = ["run", "-A", "--no-check", "main.ts", ...args];
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    ...{ args: command, cwd: ROOT },
-  }).output();
-  assert.equal(code, 0, new TextDecoder().decode(stderr));
-  return new TextDecoder().decode(stdout);
-}
-
 /** Of the model with Llama's vocabulary: the text that a device makes of two prompts. */
 async function answersOn(device: string, precision: string, folder: string): Promise<string[]> {
   const prompts = join(folder, "prompts.jsonl");
   Deno.writeTextFileSync(prompts, `{"prompt":"Once upon a time"}\n{"prompt":"def f(x):"}\n`);
   const flags = ["--input", prompts, "--temperature", "0", "--max-tokens", "8", "--json"];
   const choice = ["--device", device, "--precision", precision];
-  const text = await tinyllama(["generate", "--model", folder, ...flags, ...choice]);
+  const command = ["generate", "--model", folder, ...flags, ...choice];
+  const { code, text, error } = await tinyllama(command);
+  assert.equal(code, 0, error);
   return text.trim().split("\n").map((line) => JSON.parse(line).text);
 }
 
@@ -101,9 +86,9 @@ async function commandsTexts(folder: string): Promise<void> {
   assert.equal((await answersOn("cuda", "auto", folder)).length, expected.length);
 }
 
-onCuda("greedy tokens in f32 are the CPU's", () => inFolder(greedyTokens));
+onCuda("greedy tokens in f32 are the CPU's", () => inTempFolder(greedyTokens));
 onCuda(
   "logits in bf16 are the CPU's within rounding, and what is drawn follows them",
-  () => inFolder(roundedLogits),
+  () => inTempFolder(roundedLogits),
 );
-onCard("the command generates what it does on the CPU", () => inFolder(commandsTexts));
+onCard("the command generates what it does on the CPU", () => inTempFolder(commandsTexts));

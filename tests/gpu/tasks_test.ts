@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { findCuda } from "../../lib/backend/cuda/libraries.ts";
 import { buildSimulator } from "../cuda_sim/build.ts";
+import { inTempFolder } from "../temp_folder.ts";
 import { cuda, onCuda } from "./on_cuda.ts";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -21,19 +22,10 @@ async function librariesOfTests(): Promise<Record<string, string>> {
   return build?.kind === "built" ? { TINYLLAMA_CUDA_LIBRARIES: build.folder } : {};
 }
 
-async function inFolder(body: (folder: string) => Promise<void>): Promise<void> {
-  const folder = Deno.makeTempDirSync();
-  try {
-    await body(folder);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
-}
-
 onCuda(
   "every part of bench:gpu measures a small model and is reported",
   () =>
-    inFolder(async (output) => {
+    inTempFolder(async (output) => {
       const parts = ["attention", "kernels", "decode", "train", "start"];
       const flags = ["--tiny", "--only", parts.join(","), "--output", output];
       const program = "tests/bench/gpu_bench.ts";
@@ -61,7 +53,7 @@ Deno.test({
   name: "a part of bench:gpu that fails is recorded and the next one goes on in the CUDA simulator",
   ignore: !cuda.isSimulated || cuda.missing !== null,
   fn: () =>
-    inFolder(async (output) => {
+    inTempFolder(async (output) => {
       const flags = ["--tiny", "--only", "decode,attention", "--output", output];
       const memory = { TINYLLAMA_CUDA_SIM_MEMORY: String(16 << 20) };
       const { code, text } = await run(["tests/bench/gpu_bench.ts", ...flags], memory);

@@ -7,6 +7,7 @@ import type { RunConfig } from "../../lib/train/config.ts";
 import { pretrain } from "../../lib/train/pretrain.ts";
 import { chooseStart } from "../../lib/train/run_folder.ts";
 import type { StepResult } from "../../lib/train/trainer.ts";
+import { inTempFolder } from "../temp_folder.ts";
 import { congruentialSamples, SMALL_RUN } from "./training_setup.ts";
 
 const BREAK = 4;
@@ -49,18 +50,13 @@ async function attempt(
 }
 
 /** The course of SMALL_RUN when `first` makes its first half and `second` goes on. */
-export async function interrupted(first: Backend, second: Backend): Promise<Course[]> {
-  const output = Deno.makeTempDirSync();
-  try {
-    // An asynchronous device has the next step enqueued when one is reported: saving after each keeps them in step.
+export function interrupted(first: Backend, second: Backend): Promise<Course[]> {
+  return inTempFolder(async (output) => {
+    // An asynchronous device has the next step enqueued when one is reported; before a checkpoint it waits.
     const checkpoint = { ...SMALL_RUN.checkpoint, everySteps: BREAK };
     const config = { ...SMALL_RUN, output, checkpoint };
     const before = await attempt(first, config, BREAK, false);
-    const saved = latestCheckpoint(output)?.step ?? 0;
-    assert.ok(saved >= BREAK, `a checkpoint of step ${saved}`);
-    const after = await attempt(second, config, SMALL_RUN.schedule.totalSteps, true);
-    return [...before.slice(0, saved), ...after];
-  } finally {
-    Deno.removeSync(output, { recursive: true });
-  }
+    assert.equal(latestCheckpoint(output)?.step, BREAK);
+    return [...before, ...await attempt(second, config, SMALL_RUN.schedule.totalSteps, true)];
+  });
 }
