@@ -43,7 +43,7 @@ export function stamp(
   args: readonly string[],
 ): Pick<SectionContent, "date" | "command"> {
   const date = new Date().toISOString().slice(0, 16).replace("T", " ");
-  return { date, command: withoutFolders(["deno task", task, ...args].join(" ")) };
+  return { date, command: ["deno task", task, ...args].join(" ") };
 }
 
 /** Writes one section into the report of a card in `folder`. @returns the path of the Markdown file. */
@@ -55,8 +55,8 @@ export function writeSection(
 ): string {
   mkdirSync(folder, { recursive: true });
   const stem = join(folder, card.name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-"));
-  const error = content.error === null ? null : withoutFolders(content.error);
-  const sections = { ...readSections(`${stem}.json`), [section]: { ...content, error } };
+  const clean: SectionContent = JSON.parse(withoutFolders(JSON.stringify(content)));
+  const sections = { ...readSections(`${stem}.json`), [section]: clean };
   const report: Report = { card, sections };
   writeFileSync(`${stem}.json`, `${JSON.stringify(report, null, 1)}\n`);
   writeFileSync(`${stem}.md`, markdownOf(report));
@@ -75,7 +75,8 @@ function readSections(path: string): Report["sections"] {
 /** Paths of somebody's machine without their folders. */
 function withoutFolders(text: string): string {
   const shorter = text.replaceAll(`${process.cwd()}/`, "");
-  const folders = /(?:file:\/\/)?\/(?:work|home|root|tmp|Users)\/(?:[^\s\/"'`]+\/)*(?=[^\s\/"'`])/g;
+  const folders =
+    /(?:file:\/\/)?\/(?:work|home|root|tmp|Users)\/(?:[^\s\/"'`\\]+\/)*(?=[^\s\/"'`\\])/g;
   return shorter.replaceAll(folders, "");
 }
 

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import type { RunConfig } from "../../lib/train/config.ts";
+import { openWebgpu, webgpuMissing } from "../backend/webgpu_adapter.ts";
 import { courseOf, interrupted } from "../train/resumed_run.ts";
 import { openCpu, SMALL_RUN, train } from "../train/training_setup.ts";
 import { cuda, onCuda } from "./on_cuda.ts";
@@ -47,12 +48,14 @@ onCuda("fifty steps in bf16 take the course of the CPU in f32", async () => {
 });
 
 onCuda("a checkpoint goes from device to device, and on the same one bit for bit", async () => {
-  using cpu = await openCpu(1);
   using device = cuda.open("f32", 0);
   using later = cuda.open("f32", 1);
   const whole = courseOf(await train(device, SMALL_RUN, 8));
   assert.deepEqual(await interrupted(device, later), whole);
-  for (const [first, second] of [[cpu, device], [device, cpu]]) {
+  using others = new DisposableStack();
+  const elsewhere = [others.use(await openCpu(1))];
+  if (webgpuMissing === null) elsewhere.push(others.use(await openWebgpu()));
+  for (const [first, second] of elsewhere.flatMap((one) => [[one, device], [device, one]])) {
     const found = await interrupted(first, second);
     found.forEach(({ loss }, i) => {
       const error = Math.abs(Number(loss) / Number(whole[i].loss) - 1);
