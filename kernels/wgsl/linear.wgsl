@@ -29,7 +29,10 @@ struct Product {
   tiles_down: u32,
 }
 
-@group(0) @binding(0) var<uniform> p: Product;
+@group(0) @binding(0) var<uniform> parameters: Product;
+
+// The parameters in registers: a processor that plays the graphics card would load them at every use.
+var<private> p: Product;
 
 override BLOCKS_DOWN: u32 = THREADS_DOWN * TALL;
 override BLOCKS_ACROSS: u32 = THREADS_ACROSS * WIDE;
@@ -56,18 +59,18 @@ fn remaining(first: u32, end: u32) -> u32 {
 fn left_line(m: u32, k: u32) -> vec4<f32> {
   if (IS_LEFT_ALONG_K) {
     let start = p.left_column + min(m, p.m - 1u) * p.left_width;
-    return left_four(p.left_at, start + k, remaining(k, p.k));
+    return left_four(p.left_at, start, k, remaining(k, p.k));
   }
   let count = select(0u, remaining(m, p.m), k < p.k);
-  return left_four(p.left_at, p.left_column + k * p.left_width + m, count);
+  return left_four(p.left_at, p.left_column + m, k * p.left_width, count);
 }
 
 fn right_line(n: u32, k: u32) -> vec4<f32> {
   if (IS_RIGHT_ALONG_K) {
-    return right_four(p.right_at, min(n, p.n - 1u) * p.right_width + k, remaining(k, p.k));
+    return right_four(p.right_at, min(n, p.n - 1u) * p.right_width, k, remaining(k, p.k));
   }
   let count = select(0u, remaining(n, p.n), k < p.k);
-  return right_four(p.right_at, k * p.right_width + n, count);
+  return right_four(p.right_at, n, k * p.right_width, count);
 }
 
 // Blocks of the operands by their first row or column and depth, from memory.
@@ -186,6 +189,7 @@ fn product(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
+  p = parameters;
   let tile = group.x + group.y * groups.x;
   if (tile / p.tiles_down * BLOCKS_ACROSS * 4u >= p.n) {
     return;

@@ -10,6 +10,9 @@ const NO_ADDEND = 0u;
 const ADDEND = 1u;
 const OUT_ITSELF = 2u;
 
+// A parameter that decides between branches would make some drivers compile anew whenever it changes.
+override ADDEND_KIND: u32 = NO_ADDEND;
+
 struct Product {
   out_at: u32,
   weight_at: u32,
@@ -19,20 +22,21 @@ struct Product {
   k: u32,
   out_width: u32, // from row to row of out and addend
   out_column: u32, // where their columns start
-  addend_kind: u32,
 }
 
-@group(0) @binding(0) var<uniform> p: Product;
+@group(0) @binding(0) var<uniform> parameters: Product;
 @group(0) @binding(1) var<storage, read_write> out: array<f32>;
 @group(0) @binding(4) var<storage, read> addend: array<f32>;
 
+// The parameters in registers: a processor that plays the graphics card would load them at every use.
+var<private> p: Product;
 var<private> sums: array<vec4<f32>, MAX_ROWS>; // a row of left each, a row of the weight each component
 
 fn add_addend(at: u32) -> f32 {
-  if (p.addend_kind == ADDEND) {
+  if (ADDEND_KIND == ADDEND) {
     return addend[p.addend_at + at];
   }
-  if (p.addend_kind == OUT_ITSELF) {
+  if (ADDEND_KIND == OUT_ITSELF) {
     return out[p.out_at + at];
   }
   return 0.0;
@@ -66,18 +70,19 @@ fn product(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
+  p = parameters;
   let n = first_output(group, groups, thread);
   let starts = weight_rows(n) * p.k;
   for (var k = 4u * (thread % LANES); k < p.k; k += 4u * LANES) {
     let rest = p.k - k;
     let block = mat4x4<f32>(
-      right_four(p.weight_at, starts.x + k, rest),
-      right_four(p.weight_at, starts.y + k, rest),
-      right_four(p.weight_at, starts.z + k, rest),
-      right_four(p.weight_at, starts.w + k, rest),
+      right_four(p.weight_at, starts.x, k, rest),
+      right_four(p.weight_at, starts.y, k, rest),
+      right_four(p.weight_at, starts.z, k, rest),
+      right_four(p.weight_at, starts.w, k, rest),
     );
     for (var m = 0u; m < ROWS; m++) {
-      sums[m] += left_four(p.left_at, m * p.k + k, rest) * block;
+      sums[m] += left_four(p.left_at, m * p.k, k, rest) * block;
     }
   }
   finish(n, thread);

@@ -24,7 +24,7 @@ fn scales_of(words: vec4<u32>, is_even: vec4<bool>) -> vec4<f32> {
 
 fn add_block(k: u32, block: mat4x4<f32>) {
   for (var m = 0u; m < ROWS; m++) {
-    block_sums[m] += left_four(p.left_at, m * p.k + k, 4u) * block;
+    block_sums[m] += left_four(p.left_at, m * p.k, k, 4u) * block;
   }
 }
 
@@ -34,6 +34,7 @@ fn product_quantized(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
+  p = parameters;
   let n = first_output(group, groups, thread);
   let blocks = p.k / BLOCK;
   let halves = select(Q4_0_HALVES, Q8_0_HALVES, DTYPE == Q8_0);

@@ -4,8 +4,9 @@
 override DTYPE: u32 = F32;
 override IS_WHOLE: bool = false; // rows are multiples of four elements
 
-// Elements `index` to `index` + 3 from word `at` on; 0 beyond the `remaining` elements of the row.
-fn right_four(at: u32, index: u32, remaining: u32) -> vec4<f32> {
+// Four elements from `first` + `further` on, counted from word `at`; 0 beyond the `remaining` elements of the row.
+fn right_four(at: u32, first: u32, further: u32, remaining: u32) -> vec4<f32> {
+  let index = first + further;
   if (IS_WHOLE) {
     return select(vec4<f32>(), weight_four(DTYPE, at, index), remaining > 0u);
   }

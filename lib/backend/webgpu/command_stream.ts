@@ -1,8 +1,12 @@
 // The order of work on the GPU: one open compute pass into which dispatches are encoded, submitted in portions so that the
 // GPU works while the host goes on encoding. Recorded lists of dispatches are encoded again without passing the ops.
 
+import type { Upload } from "./texels.ts";
+
 /** A dispatch ready to be encoded any number of times. */
 export interface Dispatch {
+  /** Copies of operands into textures, which the dispatch waits for. */
+  readonly uploads: readonly Upload[];
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
   /** Workgroups in x and y. */
@@ -48,6 +52,7 @@ export class CommandStream {
     if (this.#encoder === null) return;
     this.#device.queue.submit([this.#encoder.finish()]);
     this.#encoder = null;
+    this.#count = 0;
   }
 
   /** Encodes what `record` encodes; under a known key the list that was recorded then. */
@@ -81,7 +86,8 @@ export class CommandStream {
     if (this.#recording !== null) throw new Error(`Cannot ${verb} inside replay`);
   }
 
-  #encode({ pipeline, group, x, y }: Dispatch): void {
+  #encode({ uploads, pipeline, group, x, y }: Dispatch): void {
+    if (uploads.length > 0) this.#upload(uploads);
     let pass = this.#pass;
     if (pass === null) {
       this.#encoder ??= this.#device.createCommandEncoder();
@@ -94,10 +100,17 @@ export class CommandStream {
     if (++this.#count >= PORTION) this.flush();
   }
 
+  #upload(uploads: readonly Upload[]): void {
+    this.#endPass();
+    this.#encoder ??= this.#device.createCommandEncoder();
+    for (const { source, destination, size } of uploads) {
+      this.#encoder.copyBufferToTexture(source, destination, size);
+    }
+  }
+
   #endPass(): void {
     this.#pass?.end();
     this.#pass = null;
     this.#pipeline = null;
-    this.#count = 0;
   }
 }

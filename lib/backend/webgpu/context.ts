@@ -5,13 +5,23 @@ import { DeviceError } from "../../core/errors.ts";
 import { byteLength, elementCount, type Tensor } from "../../core/tensor.ts";
 import type { CommandStream, Dispatch } from "./command_stream.ts";
 import type { WebgpuDevice } from "./device.ts";
-import type { GpuMemory } from "./memory.ts";
+import { type GpuMemory, wholeFours } from "./memory.ts";
+import { FIRST_TEXEL_WORD, MAX_TEXEL_BYTES, TexelStore, type Upload } from "./texels.ts";
 
 /** One entry point of a shader, compiled. */
 export interface Kernel {
   readonly id: number;
   readonly pipeline: GPUComputePipeline;
 }
+
+/** A tensor that a kernel reads as texels: whole texels of it, copied into the texture of `place` before the dispatch. */
+export interface TexelOperand {
+  readonly texels: Tensor;
+  readonly place: number;
+}
+
+/** What a kernel is given for one of its bindings; null where it makes no use of it. */
+export type Operand = Tensor | TexelOperand | null;
 
 /** An entry point and its override constants. */
 export interface KernelSpec {
@@ -51,6 +61,7 @@ export class GpuContext {
   readonly #words = new Uint32Array(SLOT_WORDS);
   readonly #floats = new Float32Array(this.#words.buffer);
   readonly #absent: GPUBuffer;
+  readonly #texels: TexelStore;
   #scratch: Tensor | null = null;
   #nextSlot = 0;
   #nextKernel = 0;
@@ -61,11 +72,12 @@ export class GpuContext {
     this.#stream = stream;
     const usage = GPUBufferUsage.STORAGE;
     this.#absent = gpu.device.createBuffer({ label: "absent tensor", size: SLOT_BYTES, usage });
+    this.#texels = new TexelStore(gpu);
   }
 
-  /** Bytes that one binding may span. */
+  /** Bytes that one binding may span, as a buffer or as texels. */
   get maxBindingBytes(): number {
-    return this.gpu.adapter.limits.maxStorageBufferBindingSize;
+    return Math.min(this.gpu.adapter.limits.maxStorageBufferBindingSize, MAX_TEXEL_BYTES);
   }
 
   /**
@@ -126,21 +138,21 @@ export class GpuContext {
 
   /**
    * Enqueues `kernel` on `groups` workgroups. The uniform holds, in this order: for each tensor the index of its first
-   * element in its binding, counted in 32-bit words; then `integers` as u32; then `floats`. Null tensors are bound to a
+   * element in its binding, counted in 32-bit words; then `integers` as u32; then `floats`. Null operands are bound to a
    * dummy. Workgroups beyond the limit of x continue in y: a kernel's group is x + y · (number of groups in x).
    */
   run(
     kernel: Kernel,
-    tensors: readonly (Tensor | null)[],
+    operands: readonly Operand[],
     integers: readonly number[],
     floats: readonly number[],
     groups: number,
   ): void {
     if (groups <= 0) return;
-    const key = this.#keyOf(kernel, tensors, integers, floats, groups);
+    const key = this.#keyOf(kernel, operands, integers, floats, groups);
     let dispatch = this.#cache.get(key);
     if (dispatch === undefined) {
-      dispatch = this.#prepare(kernel, tensors, integers, floats, groups);
+      dispatch = this.#prepare(kernel, operands, integers, floats, groups);
       this.#cache.set(key, dispatch);
     }
     this.#stream.dispatch(dispatch);
@@ -171,21 +183,23 @@ export class GpuContext {
     this.forget();
     if (this.#scratch !== null) this.memory.release(this.#scratch);
     this.#scratch = null;
+    this.#texels[Symbol.dispose]();
     for (const page of this.#pages) page.destroy();
     this.#absent.destroy();
   }
 
   #keyOf(
     kernel: Kernel,
-    tensors: readonly (Tensor | null)[],
+    operands: readonly Operand[],
     integers: readonly number[],
     floats: readonly number[],
     groups: number,
   ): string {
     let key = `${kernel.id}x${groups}`;
-    for (const tensor of tensors) {
-      if (tensor === null) key += "|-";
+    for (const operand of operands) {
+      if (operand === null) key += "|-";
       else {
+        const tensor = "texels" in operand ? operand.texels : operand;
         const { id } = this.memory.place("compute with", tensor);
         key += `|${id}+${tensor.byteOffset}:${byteLength(tensor)}`;
       }
@@ -197,19 +211,32 @@ export class GpuContext {
 
   #prepare(
     kernel: Kernel,
-    tensors: readonly (Tensor | null)[],
+    operands: readonly Operand[],
     integers: readonly number[],
     floats: readonly number[],
     groups: number,
   ): Dispatch {
     if (this.#cache.size >= MAX_CACHED) this.forget();
+    this.#reserveTexels(operands);
     let word = 0;
     const entries: GPUBindGroupEntry[] = [];
+    const uploads: Upload[] = [];
     this.#words.fill(0);
-    tensors.forEach((tensor, index) => {
-      const { buffer, offset, size, start } = this.#bind(tensor);
-      this.#words[word++] = start;
-      entries.push({ binding: index + 1, resource: { buffer, offset, size } });
+    operands.forEach((operand, index) => {
+      const binding = index + 1;
+      if (operand !== null && "texels" in operand) {
+        const { texels, place } = operand;
+        const { buffer } = this.memory.place("compute with", texels);
+        uploads.push(
+          ...this.#texels.uploads(place, buffer, texels.byteOffset, byteLength(texels)),
+        );
+        this.#words[word++] = FIRST_TEXEL_WORD;
+        entries.push({ binding, resource: this.#texels.view(place) });
+      } else {
+        const { buffer, offset, size, start } = this.#bind(operand);
+        this.#words[word++] = start;
+        entries.push({ binding, resource: { buffer, offset, size } });
+      }
     });
     for (const value of integers) this.#words[word++] = value;
     for (const value of floats) this.#floats[word++] = value;
@@ -217,7 +244,18 @@ export class GpuContext {
     const layout = kernel.pipeline.getBindGroupLayout(0);
     const group = this.gpu.device.createBindGroup({ layout, entries });
     const x = Math.min(groups, MAX_GROUPS);
-    return { pipeline: kernel.pipeline, group, x, y: Math.ceil(groups / MAX_GROUPS) };
+    return { uploads, pipeline: kernel.pipeline, group, x, y: Math.ceil(groups / MAX_GROUPS) };
+  }
+
+  /** Dispatches prepared before are dropped where a texture has to grow: they refer to it. */
+  #reserveTexels(operands: readonly Operand[]): void {
+    for (const operand of operands) {
+      if (operand === null || !("texels" in operand)) continue;
+      const bytes = byteLength(operand.texels);
+      if (this.#texels.holds(operand.place, bytes)) continue;
+      this.forget();
+      this.#texels.reserve(operand.place, bytes);
+    }
   }
 
   #bind(tensor: Tensor | null) {
@@ -227,7 +265,7 @@ export class GpuContext {
     const { buffer } = this.memory.place("compute with", tensor);
     const offset = Math.floor(tensor.byteOffset / BINDING_ALIGNMENT) * BINDING_ALIGNMENT;
     const bytes = tensor.byteOffset - offset + byteLength(tensor);
-    const size = Math.max(4, Math.ceil(bytes / 4) * 4);
+    const size = wholeFours(bytes);
     if (size > this.maxBindingBytes || tensor.byteOffset % 4 !== 0) {
       throw new DeviceError(
         `Cannot bind "${tensor.name}" on webgpu: ${size} bytes from byte ${tensor.byteOffset} on; ` +

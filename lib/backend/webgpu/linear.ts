@@ -1,11 +1,10 @@
 // Matrix products with weights on WebGPU, in pieces that a binding can hold. A stacked weight is one product a part, each
 // filling its columns of the output.
 
-import { byteLengthOf } from "../../core/dtype.ts";
 import type { Ops } from "../../core/ops.ts";
 import { elementCount, rowCount, rowWidth, type Tensor } from "../../core/tensor.ts";
 import type { GpuContext } from "./context.ts";
-import { multiply } from "./linear_kernels.ts";
+import { multiply, weightRowBytes } from "./linear_kernels.ts";
 import { rowRanges, rowsOf } from "./row_ranges.ts";
 
 /** Uses kernels/wgsl/linear.wgsl and matvec.wgsl; allocates nothing per call. */
@@ -38,7 +37,7 @@ function forward(
     addend.byteOffset === out.byteOffset;
   for (const [first, end] of rowRanges(gpu, n, 4 * Math.max(i, outWidth))) {
     const part = (tensor: Tensor) => rowsOf(tensor, n, first, end);
-    for (const [firstOut, endOut] of rowRanges(gpu, o, byteLengthOf(weight.dtype, i))) {
+    for (const [firstOut, endOut] of rowRanges(gpu, o, weightRowBytes(gpu, weight))) {
       multiply(gpu, {
         out: part(out),
         right: rowsOf(weight, o, firstOut, endOut),
@@ -62,7 +61,7 @@ function forward(
 function backwardInput(gpu: GpuContext, dX: Tensor, dOut: Tensor, weight: Tensor): void {
   const i = rowWidth(weight), o = rowCount(weight), n = elementCount(dX.shape) / i;
   for (const [first, end] of rowRanges(gpu, n, 4 * Math.max(i, o))) {
-    for (const [firstOut, endOut] of rowRanges(gpu, o, byteLengthOf(weight.dtype, i))) {
+    for (const [firstOut, endOut] of rowRanges(gpu, o, weightRowBytes(gpu, weight))) {
       multiply(gpu, {
         out: rowsOf(dX, n, first, end),
         right: rowsOf(weight, o, firstOut, endOut),

@@ -6,20 +6,26 @@ import laneSum from "../../../kernels/wgsl/lane_sum.wgsl" with { type: "text" };
 import laneSumSubgroups from "../../../kernels/wgsl/lane_sum_subgroups.wgsl" with { type: "text" };
 import linear from "../../../kernels/wgsl/linear.wgsl" with { type: "text" };
 import matvec from "../../../kernels/wgsl/matvec.wgsl" with { type: "text" };
+import matvecWords from "../../../kernels/wgsl/matvec_words.wgsl" with { type: "text" };
 import matvecQuantized from "../../../kernels/wgsl/matvec_quantized.wgsl" with { type: "text" };
 import outAligned from "../../../kernels/wgsl/out_aligned.wgsl" with { type: "text" };
 import outAny from "../../../kernels/wgsl/out_any.wgsl" with { type: "text" };
 import rowsAligned from "../../../kernels/wgsl/rows_aligned.wgsl" with { type: "text" };
+import rowsTexels from "../../../kernels/wgsl/rows_texels.wgsl" with { type: "text" };
 import rowsAny from "../../../kernels/wgsl/rows_any.wgsl" with { type: "text" };
-import tile16 from "../../../kernels/wgsl/tile_16.wgsl" with { type: "text" };
+import tile12 from "../../../kernels/wgsl/tile_12.wgsl" with { type: "text" };
 import tile4 from "../../../kernels/wgsl/tile_4.wgsl" with { type: "text" };
 import tile8 from "../../../kernels/wgsl/tile_8.wgsl" with { type: "text" };
 import weightAligned from "../../../kernels/wgsl/weight_aligned.wgsl" with { type: "text" };
 import weightAny from "../../../kernels/wgsl/weight_any.wgsl" with { type: "text" };
-import { isQuantized } from "../../core/dtype.ts";
-import type { Tensor } from "../../core/tensor.ts";
-import type { GpuContext } from "./context.ts";
+import weightTexels from "../../../kernels/wgsl/weight_texels.wgsl" with { type: "text" };
+import weightUnpack from "../../../kernels/wgsl/weight_unpack.wgsl" with { type: "text" };
+import { byteLengthOf, isQuantized } from "../../core/dtype.ts";
+import { elementCount, rowWidth, type Tensor } from "../../core/tensor.ts";
+import type { GpuContext, Operand } from "./context.ts";
 import { weightTypeCode } from "./elements.ts";
+import { rowsOf } from "./row_ranges.ts";
+import { TEXELS_PER_ROW } from "./texels.ts";
 
 /** out (m, n) = left (m, k) · right (k, n) + addend; all tensors fit into a binding. */
 export interface Product {
@@ -47,7 +53,8 @@ export interface Product {
 interface Tiling {
   readonly source: string;
   /** Elements of a thread, down and across. */
-  readonly edge: number;
+  readonly tall: number;
+  readonly wide: number;
   readonly threadsDown: number;
   readonly threadsAcross: number;
   /** Blocks of depth in workgroup memory; 0 reads operands directly. */
@@ -60,6 +67,8 @@ interface Profile {
   readonly tilings: readonly Tiling[];
   /** A tiling with fewer workgroups than this leaves parts of the adapter idle. */
   readonly minTiles: number;
+  /** Whether 16 bytes at once are cheaper than words: tiles read texels, few rows read a weight in fours of words. */
+  readonly usesTexels: boolean;
   /** Rows up to which matvec.wgsl is the faster kernel, at most its MAX_ROWS. */
   readonly maxFewRows: number;
   /** Threads that share rows of a weight in matvec.wgsl, and threads of its workgroups. */
@@ -70,47 +79,96 @@ interface Profile {
 /** Tiles of 64 x 64 and 32 x 32 elements, 16 deep: 8 and 4 KiB of workgroup memory, 64 threads. */
 const HARDWARE: Profile = {
   tilings: [
-    { source: tile8, edge: 8, threadsDown: 8, threadsAcross: 8, depth: 4 },
-    { source: tile4, edge: 4, threadsDown: 8, threadsAcross: 8, depth: 4 },
+    { source: tile8, tall: 8, wide: 8, threadsDown: 8, threadsAcross: 8, depth: 4 },
+    { source: tile4, tall: 4, wide: 4, threadsDown: 8, threadsAcross: 8, depth: 4 },
   ],
   minTiles: 128,
+  usesTexels: false,
   maxFewRows: 8,
   lanes: 32,
   group: 128,
 };
 
 /**
- * A processor loads the addresses of its 8 lanes one by one and runs barriers as coroutines: a thread's tile is large,
- * and nothing is shared. Measured with llvmpipe.
+ * A processor loads the addresses of its 8 lanes one by one and runs barriers as coroutines: a thread's tile is as large
+ * as its instruction cache allows, operands are texels, and nothing is shared. Measured with llvmpipe.
  */
 const SOFTWARE: Profile = {
   tilings: [
-    { source: tile16, edge: 16, threadsDown: 1, threadsAcross: 8, depth: 0 },
-    { source: tile8, edge: 8, threadsDown: 1, threadsAcross: 8, depth: 0 },
-    { source: tile4, edge: 4, threadsDown: 1, threadsAcross: 8, depth: 0 },
+    { source: tile12, tall: 16, wide: 12, threadsDown: 2, threadsAcross: 4, depth: 0 },
+    { source: tile8, tall: 8, wide: 8, threadsDown: 1, threadsAcross: 8, depth: 0 },
+    { source: tile4, tall: 4, wide: 4, threadsDown: 1, threadsAcross: 8, depth: 0 },
   ],
   minTiles: 4,
-  maxFewRows: 4,
+  usesTexels: true,
+  maxFewRows: 6,
   lanes: 1,
   group: 8,
 };
 
+/** The textures of the two operands. */
+const LEFT_PLACE = 0;
+const RIGHT_PLACE = 1;
+
+/** Threads of a workgroup of weight_unpack.wgsl, and elements of a thread. */
+const UNPACK_GROUP = 64;
+const UNPACK_COUNT = 32;
+
 /** Enqueues one product. */
 export function multiply(gpu: GpuContext, product: Product): void {
+  const { usesTexels, maxFewRows } = profileOf(gpu), { m, right } = product;
   const isWithWeight = product.isLeftAlongK && product.isRightAlongK;
-  if (isWithWeight && product.m <= profileOf(gpu).maxFewRows) multiplyFew(gpu, product);
-  else multiplyTiled(gpu, product);
+  if (!isWithWeight || m > maxFewRows || usesTexels && m > 1 && right.dtype === "f32") {
+    multiplyTiled(gpu, usesTexels ? unpacked(gpu, product) : product);
+  } else if (usesTexels) {
+    for (let row = 0; row < m; row++) multiplyFew(gpu, rowOf(product, row));
+  } else {
+    multiplyFew(gpu, product);
+  }
+}
+
+/** Bytes of a row of a weight in the widest form in which a product reads it. */
+export function weightRowBytes(gpu: GpuContext, weight: Tensor): number {
+  return byteLengthOf(profileOf(gpu).usesTexels ? "f32" : weight.dtype, rowWidth(weight));
+}
+
+/** The product of one row of the left operand. */
+function rowOf(product: Product, row: number): Product {
+  const { out, left, addend, m } = product;
+  if (m === 1) return product;
+  const part = (tensor: Tensor) => rowsOf(tensor, m, row, row + 1);
+  return {
+    ...product,
+    out: part(out),
+    left: part(left),
+    addend: addend === null || addend === "out" ? addend : part(addend),
+    m: 1,
+  };
+}
+
+/** The same product with its weight as f32, where that makes texels of it. */
+function unpacked(gpu: GpuContext, product: Product): Product {
+  const { right, rightWidth } = product, { dtype } = right;
+  if (dtype === "f32" || rightWidth % 4 !== 0) return product;
+  const count = elementCount(right.shape);
+  const out = { ...gpu.scratch(count), shape: right.shape };
+  const kernel = gpu.variant(`unpack ${dtype}`, () => ({
+    sources: [elements, weightAny, weightUnpack],
+    entryPoint: "unpack",
+    constants: { DTYPE: weightTypeCode(dtype), IS_WHOLE: 1, GROUP: UNPACK_GROUP },
+  }));
+  gpu.run(kernel, [out, right], [count / 4], [], Math.ceil(count / UNPACK_COUNT / UNPACK_GROUP));
+  return { ...product, right: out };
 }
 
 function multiplyTiled(gpu: GpuContext, product: Product): void {
   const { m, n, k, isLeftAlongK, isRightAlongK } = product;
-  const { tilings, minTiles } = profileOf(gpu);
-  const operands = operandsOf(product), isAligned = isOutAligned(product);
-  const tiling =
-    tilings.find((one) => one.edge <= operands.maxEdge && tileCount(product, one) >= minTiles) ??
-      tilings[tilings.length - 1];
+  const { tilings, minTiles, usesTexels } = profileOf(gpu);
+  const operands = operandsOf(product, usesTexels), isAligned = isOutAligned(product);
+  const tiling = tilings.find((one) => suits(one, product, operands, minTiles)) ??
+    tilings[tilings.length - 1];
   const along = `${Number(isLeftAlongK)}${Number(isRightAlongK)}`;
-  const key = `linear ${tiling.edge} ${along} ${isAligned} ${operands.key}`;
+  const key = `linear ${tiling.tall} ${along} ${isAligned} ${operands.key}`;
   const kernel = gpu.variant(key, () => ({
     sources: [...operands.sources, isAligned ? outAligned : outAny, tiling.source, linear],
     entryPoint: "product",
@@ -133,33 +191,45 @@ function multiplyTiled(gpu: GpuContext, product: Product): void {
     product.leftColumn,
     product.rightWidth,
     addendKind(product),
-    Math.ceil(m / (tiling.edge * tiling.threadsDown)),
+    Math.ceil(m / (tiling.tall * tiling.threadsDown)),
   ];
-  gpu.run(kernel, tensorsOf(product), integers, [], tileCount(product, tiling));
+  gpu.run(kernel, tensorsOf(product, operands), integers, [], tileCount(product, tiling));
 }
 
 function multiplyFew(gpu: GpuContext, product: Product): void {
-  const { m, n, k, outWidth, outColumn, right } = product;
+  const { m, n, k, outWidth, outColumn } = product;
   const { lanes, group } = profileOf(gpu);
-  const operands = operandsOf(product);
-  const kernel = gpu.variant(`matvec ${m} ${operands.key}`, () => {
-    const quantized = isQuantized(right.dtype);
+  const operands = operandsOf(product, false), reader = readerOf(gpu, product);
+  const kind = addendKind(product);
+  const kernel = gpu.variant(`matvec ${m} ${kind} ${reader.entryPoint} ${operands.key}`, () => {
     const sum = laneSums(gpu);
     return {
-      sources: [...operands.sources, sum.source, matvec, ...(quantized ? [matvecQuantized] : [])],
-      entryPoint: quantized ? "product_quantized" : "product",
+      sources: [...operands.sources, sum.source, matvec, ...reader.sources],
+      entryPoint: reader.entryPoint,
       constants: {
         ...operands.constants,
         ...sum.constants,
         LANES: lanes,
         GROUP: group,
         ROWS: m,
+        ADDEND_KIND: kind,
       },
     };
   });
   const groups = Math.ceil(n / 4 / (group / lanes));
-  const integers = [n, k, outWidth, outColumn, addendKind(product)];
-  gpu.run(kernel, tensorsOf(product), integers, [], groups);
+  const tensors = tensorsOf(product, operands);
+  const integers = [n, k, outWidth, outColumn];
+  gpu.run(kernel, tensors, integers, [], groups);
+}
+
+/** The kernel that reads the weight of a product of few rows. */
+function readerOf(gpu: GpuContext, { k, right }: Product) {
+  const { usesTexels } = profileOf(gpu), isBlocks = isQuantized(right.dtype);
+  if (usesTexels && isBlocks) return { entryPoint: "product_blocks", sources: [matvecWords] };
+  if (isBlocks) return { entryPoint: "product_quantized", sources: [matvecQuantized] };
+  const isInFours = right.dtype !== "f32" && k % 8 === 0 && right.byteOffset % 16 === 0;
+  if (usesTexels && isInFours) return { entryPoint: "product_halves", sources: [matvecWords] };
+  return { entryPoint: "product", sources: [] };
 }
 
 function profileOf(gpu: GpuContext): Profile {
@@ -180,12 +250,22 @@ interface KernelSource {
   readonly constants: Readonly<Record<string, number>>;
 }
 
-function tileCount({ m, n }: Product, { edge, threadsDown, threadsAcross }: Tiling): number {
-  return Math.ceil(m / (edge * threadsDown)) * Math.ceil(n / (edge * threadsAcross));
+/** No tile is twice as tall as the product, and there are enough of them. */
+function suits(one: Tiling, product: Product, { maxEdge }: Operands, minTiles: number): boolean {
+  const isTooTall = one.tall * one.threadsDown >= 2 * product.m;
+  return one.tall <= maxEdge && !isTooTall && tileCount(product, one) >= minTiles;
 }
 
-function tensorsOf({ out, right, left, addend }: Product): (Tensor | null)[] {
-  return [out, right, left, addend === "out" ? null : addend];
+function tileCount({ m, n }: Product, tiling: Tiling): number {
+  const { tall, wide, threadsDown, threadsAcross } = tiling;
+  return Math.ceil(m / (tall * threadsDown)) * Math.ceil(n / (wide * threadsAcross));
+}
+
+function tensorsOf({ out, right, left, addend }: Product, { areTexels }: Operands): Operand[] {
+  const factors = areTexels
+    ? [{ texels: right, place: RIGHT_PLACE }, { texels: left, place: LEFT_PLACE }]
+    : [right, left];
+  return [out, ...factors, addend === "out" ? null : addend];
 }
 
 /** The shaders' NO_ADDEND, ADDEND and OUT_ITSELF. */
@@ -201,20 +281,29 @@ function isOutAligned({ out, addend, n, outWidth, outColumn }: Product): boolean
 /** Sources that read the two operands, and what names this choice. */
 interface Operands {
   readonly key: string;
+  readonly areTexels: boolean;
   /** Larger tiles of a thread are not worth their code, in seconds of compiling on a processor. */
   readonly maxEdge: number;
   readonly sources: readonly string[];
   readonly constants: Readonly<Record<string, number>>;
 }
 
-function operandsOf({ left, right, leftWidth, leftColumn, rightWidth }: Product): Operands {
+function operandsOf(product: Product, usesTexels: boolean): Operands {
+  const { left, right, leftWidth, leftColumn, rightWidth } = product;
   const isLeftAligned = (leftWidth | leftColumn) % 4 === 0 && left.byteOffset % 16 === 0;
   const isRightWhole = rightWidth % 4 === 0;
   const isRightAligned = isRightWhole && right.dtype === "f32" && right.byteOffset % 16 === 0;
+  if (usesTexels && isLeftAligned && isRightAligned) {
+    const sources = [rowsTexels, weightTexels], constants = { TEXELS_PER_ROW };
+    return { key: "texels", areTexels: true, maxEdge: 16, sources, constants };
+  }
+  const areTexels = false;
   const rows = isLeftAligned ? rowsAligned : rowsAny;
   const key = `${isLeftAligned} ${isRightWhole} ${isRightAligned} ${right.dtype}`;
   const maxEdge = !isLeftAligned || !isRightWhole ? 4 : isRightAligned ? 16 : 8;
-  if (isRightAligned) return { key, maxEdge, sources: [rows, weightAligned], constants: {} };
+  if (isRightAligned) {
+    return { key, areTexels, maxEdge, sources: [rows, weightAligned], constants: {} };
+  }
   const constants = { DTYPE: weightTypeCode(right.dtype), IS_WHOLE: Number(isRightWhole) };
-  return { key, maxEdge, sources: [rows, elements, weightAny], constants };
+  return { key, areTexels, maxEdge, sources: [rows, elements, weightAny], constants };
 }

@@ -38,6 +38,11 @@ function wholeWords(bytes: number): number {
   return Math.max(WORD, Math.ceil(bytes / WORD) * WORD);
 }
 
+/** Buffers and bindings end at whole fours of words, so that shaders may read the last words four at a time. */
+export function wholeFours(bytes: number): number {
+  return Math.max(4 * WORD, Math.ceil(bytes / (4 * WORD)) * 4 * WORD);
+}
+
 /** The bytes of a view, filled up to whole words; copied only where they are not whole or are shared. */
 function inWholeWords(source: ArrayBufferView): Uint8Array<ArrayBuffer> {
   const { buffer, byteOffset, byteLength } = source;
@@ -222,7 +227,7 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
       const name = `${label}.${key}`;
       const size = wholeWords(byteLength({ dtype, shape }));
       const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-      const raw = device.createBuffer({ label: name, size, usage });
+      const raw = device.createBuffer({ label: name, size: wholeFours(size), usage });
       const buffer = new GpuBuffer(this, raw, size, this.#nextId++);
       buffers.push(buffer);
       tensors[key] = { name, dtype, shape, buffer, byteOffset: 0, parts: null };
