@@ -9,7 +9,7 @@ import { FLAT_THREADS, packWidth, scalarOf } from "./geometry.ts";
 
 /** Keys with a softmax of their own, and threads for them: the constants of kernels/cuda/attention_plain.cu. */
 const CHUNK = 64;
-const THREADS: Extent = [128, 1, 1];
+const THREADS: Extent = [256, 1, 1];
 const WARPS: Extent = [32, 4, 1];
 const F32_BYTES = 4;
 /** Partial outputs in scratch memory; more rows than fit are done in waves. */
@@ -54,15 +54,16 @@ export function plainAttention(cuda: CudaContext) {
     const scratch = cuda.scratch(wave * partials * (d + 2));
     const outs = part(scratch, "outs", 0, wave * partials * d);
     const sums = part(scratch, "sums", wave * partials * d, wave * partials * 2);
-    const sharedBytes = h / k * (d + CHUNK) * F32_BYTES;
+    const attendBytes = chunkBytes(h / k, d, scalar);
+    const combineBytes = (Math.max(THREADS[0], Math.ceil(d / 4)) * 4 + chunks) * F32_BYTES;
     for (let first = 0; first < rows; first += wave) {
       const count = Math.min(wave, rows - first);
       const sizes = [i32(first), i32(chunks), i32(t), i32(h), i32(k), i32(d)];
       const args = [outs, sums, ...inputs, ...sizes, ...more];
-      cuda.launch(kernel, [count * chunks, k, 1], THREADS, sharedBytes, args);
-      cuda.launch(kernels[combine], [Math.ceil(count * h / WARPS[1]), 1, 1], WARPS, 0, [
+      cuda.launch(kernel, [count * chunks, k, 1], THREADS, attendBytes, args);
+      cuda.launch(kernels[combine], [count * h, 1, 1], THREADS, combineBytes, [
         ...[out, lse, outs, sums, positions],
-        ...[i32(first), i32(count), i32(chunks), i32(t), i32(h), i32(d)],
+        ...[i32(first), i32(chunks), i32(t), i32(h), i32(d)],
       ]);
     }
   };
@@ -95,6 +96,14 @@ export function plainAttention(cuda: CudaContext) {
       cuda.launch(gradients[ofKeys], blocks(k), WARPS, sharedBytes, args);
     },
   };
+}
+
+/** Shared memory of a block for a chunk: ChunkMemory of kernels/cuda/attention_plain.cu. */
+function chunkBytes(group: number, d: number, scalar: "bf16" | "f32"): number {
+  const width = packWidth(scalar), stride = Math.ceil(d / width) * width;
+  const rowBytes = byteLengthOf(scalar, CHUNK * stride);
+  const sumBytes = Math.max(THREADS[0] * width, group * stride) * F32_BYTES;
+  return Math.max(rowBytes, sumBytes) + rowBytes + group * (stride + CHUNK) * F32_BYTES;
 }
 
 /** Σ dOut · out of each head of each row, (B, H, T) in scratch memory. */
