@@ -32,47 +32,79 @@ const char *noun(Touch touch) {
   }
 }
 
-void race(const Cell &cell, Touch touch, const std::string &what) {
+enum class Against { COPY, WRITE, READ };
+
+/** Two accesses of which neither comes first. */
+[[gnu::cold]] void race(const Cell &cell, Touch touch, Against other) {
+  std::string what = "another thread read with no barrier in between";
+  if (other == Against::WRITE) what = writer_text(cell.write) + " wrote with no barrier in between";
+  if (other == Against::COPY) {
+    what = "an asynchronous copy of thread " + std::to_string(cell.write.who & NUMBER) + " is on its way to";
+  }
   fault(LAUNCH_FAILURE, std::string("race in shared memory: ") + noun(touch) +
                             (touch == Touch::COPY ? " to " : " of ") + at_text(cell) + " that " + what);
 }
 
+[[gnu::cold]] void uninitialised(const Cell &cell) {
+  fault(LAUNCH_FAILURE, "read of uninitialised shared memory at " + at_text(cell));
+}
+
 /** The reader of a cell after the running thread has read it too. */
-uint16_t joined_reader(Stamp reader) {
+inline uint16_t joined_reader(Stamp reader) {
   const Access &now = access_state;
-  const bool is_alone = reader.who == NOBODY || reader.who == now.thread;
-  if (is_alone || reader.time < now.block_sync) return uint16_t(now.thread);
+  if (reader.who == now.thread || reader.who == NOBODY || reader.time < now.block_sync) return uint16_t(now.thread);
   const uint16_t warp = uint16_t(IS_WARP | now.thread / 32);
   const bool is_same = reader.who == warp || (reader.who < NOBODY && reader.who / 32u == now.thread / 32);
   return is_same ? warp : SEVERAL;
 }
 
-void touch_cell(Cell &cell, Touch touch) {
+template <Touch TOUCH> inline void touch_cell(Cell &cell) {
   const Access &now = access_state;
-  if (touch == Touch::LANDING) {
+  if (TOUCH == Touch::LANDING) {
     cell.write = stamp_of_write();
     return;
   }
   const bool is_set = cell.write.time >= now.block_start;
-  if (is_set && cell.write.who & IS_COPY) {
-    return race(cell, touch, "an asynchronous copy of thread " +
-                                 std::to_string(cell.write.who & NUMBER) + " is on its way to");
-  }
-  if (is_set && !is_ordered(cell.write)) {
-    return race(cell, touch, writer_text(cell.write) + " wrote with no barrier in between");
-  }
-  if (touch == Touch::READ) {
-    if (!is_set) return fault(LAUNCH_FAILURE, "read of uninitialised shared memory at " + at_text(cell));
+  if (is_set && cell.write.who & IS_COPY) return race(cell, TOUCH, Against::COPY);
+  if (is_set && !is_ordered(cell.write)) return race(cell, TOUCH, Against::WRITE);
+  if (TOUCH == Touch::READ) {
+    if (!is_set) return uninitialised(cell);
     if (!now.is_atomic) cell.read = {now.clock, joined_reader(cell.read)};
     return;
   }
   const bool was_read = cell.read.time >= now.block_start && cell.read.who != NOBODY;
-  if (was_read && !is_ordered(cell.read)) {
-    return race(cell, touch, "another thread read with no barrier in between");
-  }
+  if (was_read && !is_ordered(cell.read)) return race(cell, TOUCH, Against::READ);
   cell.write = stamp_of_write();
-  if (touch == Touch::COPY) cell.write.who |= IS_COPY;
+  if (TOUCH == Touch::COPY) cell.write.who |= IS_COPY;
   cell.read.who = NOBODY;
+}
+
+[[gnu::cold]] void out_of_bounds(size_t start, Touch touch) {
+  fault(ILLEGAL_ADDRESS, std::string("out-of-bounds ") + noun(touch) + " at byte " +
+                             std::to_string(start) + " of " +
+                             std::to_string(access_state.shared_bytes) + " bytes of shared memory");
+}
+
+/** A word whose bytes have been touched apart, or are now: those from `start` to `end`. */
+template <Touch TOUCH> void touch_apart(size_t word, size_t start, size_t end) {
+  Cell *const apart = bytes_apart + word * WORD;
+  if (!is_apart[word]) std::fill(apart, apart + WORD, words[word]);
+  is_apart[word] = 1;
+  for (size_t byte = start; byte < end; byte++) touch_cell<TOUCH>(bytes_apart[byte]);
+  if (end - start == WORD && TOUCH != Touch::READ) {
+    words[word] = apart[0];
+    is_apart[word] = 0;
+  }
+}
+
+template <Touch TOUCH> inline void touch(size_t start, size_t end) {
+  if (end > access_state.shared_bytes) return out_of_bounds(start, TOUCH);
+  for (size_t at = start; at < end;) {
+    const size_t word = at / WORD, next = std::min((word + 1) * WORD, end);
+    if (next - at == WORD && !is_apart[word]) touch_cell<TOUCH>(words[word]);
+    else touch_apart<TOUCH>(word, at, next);
+    at = next;
+  }
 }
 
 } // namespace
@@ -83,30 +115,13 @@ std::string writer_text(Stamp writer) {
   return writer.who == BY_ATOMIC ? "an atomic operation" : "thread " + std::to_string(writer.who);
 }
 
-void note_shared(const void *place, unsigned bytes, Touch touch) {
+void note_shared(const void *place, unsigned bytes, Touch kind) {
   const size_t start = static_cast<const unsigned char *>(place) - shared_memory, end = start + bytes;
-  if (end > access_state.shared_bytes) {
-    return fault(ILLEGAL_ADDRESS, std::string("out-of-bounds ") + noun(touch) + " at byte " +
-                                      std::to_string(start) + " of " +
-                                      std::to_string(access_state.shared_bytes) +
-                                      " bytes of shared memory");
-  }
-  for (size_t at = start; at < end;) {
-    const size_t word = at / WORD, next = (word + 1) * WORD;
-    const bool is_whole = at % WORD == 0 && next <= end;
-    Cell *const apart = bytes_apart + word * WORD;
-    if (is_whole && !is_apart[word]) {
-      touch_cell(words[word], touch);
-    } else {
-      if (!is_apart[word]) std::fill(apart, apart + WORD, words[word]);
-      is_apart[word] = 1;
-      for (size_t byte = at; byte < std::min(next, end); byte++) touch_cell(bytes_apart[byte], touch);
-      if (is_whole && touch != Touch::READ) {
-        words[word] = apart[0];
-        is_apart[word] = 0;
-      }
-    }
-    at = next;
+  switch (kind) {
+  case Touch::READ: return touch<Touch::READ>(start, end);
+  case Touch::WRITE: return touch<Touch::WRITE>(start, end);
+  case Touch::COPY: return touch<Touch::COPY>(start, end);
+  case Touch::LANDING: return touch<Touch::LANDING>(start, end);
   }
 }
 
