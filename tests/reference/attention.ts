@@ -40,14 +40,15 @@ export function attentionBackward(
     const { query, key, value } = heads(qkv, shape, b, h);
     const d = heads(dQkv, shape, b, h);
     const row = (x: Float64Array) => x.subarray(((b * T + t) * H + h) * D).subarray(0, D);
+    const q = query(t), dQ = d.query(t), dO = row(dOut);
     // Σ weights · dWeights, because the output is the weighted sum of the values.
-    const mean = dot(row(dOut), row(out));
+    const mean = dot(dO, row(out));
     for (let s = 0; s <= t; s++) {
-      const weight = Math.exp(dot(query(t), key(s)) * scale - lse[(b * H + h) * T + t]);
-      const dScore = weight * (dot(row(dOut), value(s)) - mean) * scale;
-      addScaled(d.query(t), dScore, key(s));
-      addScaled(d.key(s), dScore, query(t));
-      addScaled(d.value(s), weight, row(dOut));
+      const weight = Math.exp(dot(q, key(s)) * scale - lse[(b * H + h) * T + t]);
+      const dScore = weight * (dot(dO, value(s)) - mean) * scale;
+      addScaled(dQ, dScore, key(s));
+      addScaled(d.key(s), dScore, q);
+      addScaled(d.value(s), weight, dO);
     }
   });
   return dQkv;
@@ -106,9 +107,11 @@ function softmax(query: Float64Array, count: number, key: (s: number) => Float64
 }
 
 function dot(a: Float64Array, b: Float64Array): number {
-  return a.reduce((sum, value, i) => sum + value * b[i], 0);
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
+  return sum;
 }
 
 function addScaled(row: Float64Array, factor: number, source: Float64Array): void {
-  source.forEach((value, i) => row[i] += factor * value);
+  for (let i = 0; i < row.length; i++) row[i] += factor * source[i];
 }

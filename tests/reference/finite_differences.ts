@@ -2,7 +2,7 @@
 
 /** `count` values from −1 to 1, a pure function of `seed`; no two seeds give the same ones. */
 export function seeded(count: number, seed: number): Float64Array {
-  return Float64Array.from({ length: count }, (_, i) => {
+  return new Float64Array(count).map((_, i) => {
     const x = Math.sin(12.9898 * (i + 1) + 78.233 * (seed + 1)) * 43758.5453;
     return 2 * (x - Math.floor(x)) - 1;
   });

@@ -10,11 +10,11 @@ import { byteLengthOf, type DType, QUANT_BLOCK } from "../../lib/core/dtype.ts";
 export function encode(values: Float64Array, dtype: DType): Uint8Array<ArrayBuffer> {
   switch (dtype) {
     case "f32":
-      return new Uint8Array(Float32Array.from(values).buffer);
+      return new Uint8Array(new Float32Array(values).buffer);
     case "bf16":
-      return new Uint8Array(bf16Bits(Float32Array.from(values)).buffer);
+      return new Uint8Array(bf16Bits(new Float32Array(values)).buffer);
     case "f16":
-      return new Uint8Array(Float16Array.from(values).buffer);
+      return new Uint8Array(new Float16Array(values).buffer);
     case "q8_0":
     case "q4_0": {
       const bytes = new Uint8Array(byteLengthOf(dtype, values.length));
@@ -39,13 +39,13 @@ export function encode(values: Float64Array, dtype: DType): Uint8Array<ArrayBuff
 export function decode(bytes: ArrayBuffer, dtype: DType): Float64Array {
   switch (dtype) {
     case "f32":
-      return Float64Array.from(new Float32Array(bytes));
+      return new Float64Array(new Float32Array(bytes));
     case "bf16": {
-      const widened = Uint32Array.from(new Uint16Array(bytes), (bits) => bits << 16);
-      return Float64Array.from(new Float32Array(widened.buffer));
+      const widened = new Uint32Array(new Uint16Array(bytes)).map((bits) => bits << 16);
+      return new Float64Array(new Float32Array(widened.buffer));
     }
     case "f16":
-      return Float64Array.from(new Float16Array(bytes));
+      return new Float64Array(new Float16Array(bytes));
     case "q8_0":
       return decodeBlocks(bytes, 34, (block, j) => block.getInt8(2 + j));
     case "q4_0":
@@ -68,10 +68,10 @@ export function roundTo(values: Float64Array, dtype: DType): Float64Array {
 
 /** The upper halves of f32 numbers, rounded to nearest even; a NaN stays one. */
 function bf16Bits(values: Float32Array<ArrayBuffer>): Uint16Array<ArrayBuffer> {
-  return Uint16Array.from(
-    new Uint32Array(values.buffer),
-    (bits, i) => Number.isNaN(values[i]) ? 0x7fc0 : (bits + 0x7fff + (bits >>> 16 & 1)) >>> 16,
+  const rounded = new Uint32Array(values.buffer).map((bits, i) =>
+    Number.isNaN(values[i]) ? 0x7fc0 : (bits + 0x7fff + (bits >>> 16 & 1)) >>> 16
   );
+  return new Uint16Array(rounded);
 }
 
 /** d · q for every element; a block is an f16 d and QUANT_BLOCK integers, which `integer` reads. */
@@ -91,7 +91,7 @@ function decodeBlocks(
 
 /** d = max|x| / 127, q = x / d to the nearest integer, halves away from zero. */
 function encodeQ8(target: DataView, block: Float64Array): void {
-  const peak = Math.max(...block.map(Math.abs));
+  const peak = block.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
   const d = Math.fround(peak / 127), inverse = d === 0 ? 0 : Math.fround(1 / d);
   target.setFloat16(0, d, true);
   block.forEach((x, j) => {

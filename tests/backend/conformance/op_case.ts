@@ -42,7 +42,8 @@ export function real(
   values: Float64Array,
 ): RealOperand {
   assert.equal(values.length, elementCount(shape));
-  return { dtype, shape, bytes: encode(values, dtype), values: roundTo(values, dtype) };
+  const bytes = encode(values, dtype);
+  return { dtype, shape, bytes, values: decode(bytes.buffer, dtype) };
 }
 
 /** Values from −1 to 1 made from `seed`, rounded to `dtype`. */
