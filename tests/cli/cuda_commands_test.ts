@@ -181,8 +181,8 @@ onSimulator("an old driver and too little memory are one message", async (folder
       /^error: .*the driver, for CUDA 12\.4, is too old for kernels\/dist\/\w+\.ptx of PTX version/,
     ),
     fail(
-      generate({ TINYLLAMA_CUDA_SIM_MEMORY: String(40 << 20) }),
-      /^error: Cannot allocate "[\w ]+" on cuda \(simulator\): asked for \d+ bytes/,
+      generate({ TINYLLAMA_CUDA_SIM_MEMORY: String(72 << 20) }),
+      /^error: Cannot allocate "weights" on cuda \(simulator\): asked for \d+ bytes, \d+ bytes are in use; \d+ of the device's 75497472 bytes are free/,
     ),
   ]);
 });
