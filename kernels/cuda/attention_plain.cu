@@ -8,6 +8,7 @@
 
 constexpr int CHUNK = 64; // keys with a softmax of their own
 constexpr int THREADS = 256;
+constexpr int MIN_BLOCKS = 3; // on a multiprocessor; leaves enough registers
 constexpr int WARPS = THREADS / WARP;
 constexpr int SHARES = THREADS / CHUNK; // threads that share a key, neighbours in a warp
 constexpr int HEADS = 8;                // that a thread multiplies a key with at once
@@ -174,10 +175,10 @@ DEVICE void attention_within(float *outs, float *sums, const T *qkv, int first, 
   attend_chunk(outs + at * d, sums + at * 2, qkv + row * stride + (size_t)kv * group * d, slots, group, chunks, d, count);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) attention_within_bf16(float *outs, float *sums, const bf16 *qkv, int first, int chunks, int t, int h, int k, int d) {
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) attention_within_bf16(float *outs, float *sums, const bf16 *qkv, int first, int chunks, int t, int h, int k, int d) {
   attention_within(outs, sums, qkv, first, chunks, t, h, k, d);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) attention_within_f32(float *outs, float *sums, const float *qkv, int first, int chunks, int t, int h, int k, int d) {
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) attention_within_f32(float *outs, float *sums, const float *qkv, int first, int chunks, int t, int h, int k, int d) {
   attention_within(outs, sums, qkv, first, chunks, t, h, k, d);
 }
 
@@ -192,10 +193,10 @@ DEVICE void attention_slots(float *outs, float *sums, const T *qkv, const T *key
   attend_chunk(outs + at * d, sums + at * 2, qkv + row * stride + (size_t)kv * group * d, slots, group, chunks, d, count);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) attention_slots_bf16(float *outs, float *sums, const bf16 *qkv, const bf16 *keys, const bf16 *values, const int *positions, int first, int chunks, int t, int h, int k, int d, int s) {
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) attention_slots_bf16(float *outs, float *sums, const bf16 *qkv, const bf16 *keys, const bf16 *values, const int *positions, int first, int chunks, int t, int h, int k, int d, int s) {
   attention_slots(outs, sums, qkv, keys, values, positions, first, chunks, t, h, k, d, s);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) attention_slots_f32(float *outs, float *sums, const float *qkv, const float *keys, const float *values, const int *positions, int first, int chunks, int t, int h, int k, int d, int s) {
+extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) attention_slots_f32(float *outs, float *sums, const float *qkv, const float *keys, const float *values, const int *positions, int first, int chunks, int t, int h, int k, int d, int s) {
   attention_slots(outs, sums, qkv, keys, values, positions, first, chunks, t, h, k, d, s);
 }
 
