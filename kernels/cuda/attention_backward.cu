@@ -78,8 +78,9 @@ DEVICE void mask_queries(float scores[M][N / 8][4], int first_query, int first_k
   }
 }
 
-// Grid (K, B, tiles of keys): blocks with the most queries come first. Dynamic shared memory: tiles of keys and values, then
-// two query tiles.
+// Grid (K, B, tiles of keys): blocks with the most queries come first. All blocks of a key/value head begin with the last
+// queries, of one head after the other, so that they meet the same ones at about the same time. Dynamic shared memory: tiles
+// of keys and values, then two query tiles.
 template <int D, typename C>
 DEVICE void backward_keys(const Backward &p) {
   constexpr int M = C::M, STEP = C::STEP;
@@ -89,28 +90,28 @@ DEVICE void backward_keys(const Backward &p) {
   int warp_row = threadIdx.x / WARP * C::WARP_ROWS, kv = blockIdx.x, group = p.h / p.k, stride = (p.h + 2 * p.k) * D;
   int first_key = blockIdx.z * C::ROWS, warp_key = first_key + warp_row;
   size_t sequence = blockIdx.y, at = sequence * p.t * stride + (p.h + kv) * D;
-  // What comes next: some queries of a head.
-  int head = kv * group, end_head = head + group, query = first_key;
+  // What comes next: some queries of a head of the group.
+  int head = 0, query = (p.t - 1) / C::TURN * C::TURN;
   copy_tile<D, C::ROWS>(keys, p.qkv + at, stride, first_key, p.t);
   copy_tile<D, C::ROWS>(values, p.qkv + at + p.k * D, stride, first_key, p.t);
-  QueryTile<D, C::TURN>(turns, 0).copy(p, sequence, head, query);
+  QueryTile<D, C::TURN>(turns, 0).copy(p, sequence, kv * group + head, query);
   copy_async_wait();
   __syncthreads();
   WarpRows<D, M, C::KEPT> key_rows(keys, warp_row), value_rows(values, warp_row);
   key_rows.keep();
   value_rows.keep();
   float dkeys[M][D / 8][4] = {}, dvalues[M][D / 8][4] = {}, root = 1 / sqrtf((float)D);
-  for (int turn = 0; head < end_head; turn++) {
+  for (int turn = 0; query >= first_key; turn++) {
     QueryTile<D, C::TURN> tile(turns, turn);
     int first_query = query;
     copy_async_wait();
     __syncthreads();
-    query += C::TURN;
-    if (query >= p.t) {
-      query = first_key;
-      head++;
+    head++;
+    if (head == group) {
+      head = 0;
+      query -= C::TURN;
     }
-    if (head < end_head) QueryTile<D, C::TURN>(turns, turn + 1).copy(p, sequence, head, query);
+    if (query >= first_key) QueryTile<D, C::TURN>(turns, turn + 1).copy(p, sequence, kv * group + head, query);
 #pragma unroll 1
     for (int step = 0; step < C::TURN; step += STEP) {
       if (first_query + step + STEP <= warp_key) continue;
