@@ -95,6 +95,7 @@ fn forward(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
+  a = parameters;
   let index = group.x + group.y * groups.x;
   let split = index % a.splits;
   let tile = index / a.splits % a.tiles;
@@ -223,6 +224,7 @@ fn combine(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
+  a = parameters;
   let index = (group.x + group.y * groups.x) * GROUP + thread;
   let d = index % a.width;
   let row = index / a.width % row_count();

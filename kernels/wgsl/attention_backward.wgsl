@@ -29,6 +29,7 @@ fn backward_queries(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
+  a = parameters;
   let index = group.x + group.y * groups.x;
   let tile = index % a.tiles;
   let head = index / a.tiles % a.key_heads;
@@ -104,6 +105,7 @@ fn backward_keys(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
+  a = parameters;
   let index = group.x + group.y * groups.x;
   let tile = index % a.tiles;
   let head = index / a.tiles % a.key_heads;

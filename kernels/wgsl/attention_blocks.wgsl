@@ -29,7 +29,10 @@ struct Attention {
   scale: f32,
 }
 
-@group(0) @binding(0) var<uniform> a: Attention;
+@group(0) @binding(0) var<uniform> parameters: Attention;
+
+// The parameters in registers: a processor that plays the graphics card would load them at every use.
+var<private> a: Attention;
 
 override ROW_BLOCKS: u32 = 8u; // blocks of four rows of a tile
 override KEY_BLOCKS: u32 = 8u; // and of four keys

@@ -6,10 +6,12 @@ import any from "../../../kernels/wgsl/attention_any.wgsl" with { type: "text" }
 import attentionBackward from "../../../kernels/wgsl/attention_backward.wgsl" with { type: "text" };
 import blocks from "../../../kernels/wgsl/attention_blocks.wgsl" with { type: "text" };
 import attention from "../../../kernels/wgsl/attention.wgsl" with { type: "text" };
+import texels from "../../../kernels/wgsl/attention_texels.wgsl" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import type { Tensor } from "../../core/tensor.ts";
-import type { GpuContext, Kernel } from "./context.ts";
+import type { GpuContext, Kernel, Operand } from "./context.ts";
 import { rowRanges, rowsOf } from "./row_ranges.ts";
+import { TEXELS_PER_ROW } from "./texels.ts";
 
 /** Threads of the kernels that give each thread one element or row. */
 const GROUP = 64;
@@ -18,6 +20,8 @@ const THREADS = 64;
 /** Splitting the keys pays up to this many workgroups, in pieces of so many keys. */
 const MAX_UNSPLIT_GROUPS = 64;
 const SPLIT_KEYS = 128;
+/** Queries from which copying the cache into textures pays on an adapter that reads texels. */
+const MIN_TEXEL_QUERIES = 16;
 
 /** Extents of one call; `slots` keys of a head lie `keyRow` elements apart from `keyFirst` on. */
 interface Shape {
@@ -92,22 +96,25 @@ function forward(
   const sizes = [...sizesOf(shape), tiles, batches, lse === null ? 0 : 1, splits, splitKeys];
   const scale = [1 / Math.sqrt(width)];
   const parts = isSplit ? gpu.scratch(batches * keyHeads * rows * splits * (width + 2)) : null;
-  const isAligned = areAligned([qkv, keys, values], width);
+  const isWorthTexels = positions === null || queries >= MIN_TEXEL_QUERIES;
+  const reading = readingOf(gpu, [qkv, keys, values], width, isWorthTexels);
+  const [q, k, v] = operandsOf(reading, [qkv, keys, values]);
   gpu.run(
-    kernel(gpu, attention, "forward", isAligned, {
+    kernel(gpu, attention, "forward", reading, {
       ROW_BLOCKS: tile.rowBlocks,
       KEY_BLOCKS: tile.keyBlocks,
       IS_CACHED: positions === null ? 0 : 1,
       IS_SPLIT: isSplit ? 1 : 0,
     }),
-    [parts ?? out, lse, qkv, keys, values, positions ?? qkv],
+    // The dummy is written to where it stands for lse, so it cannot stand for positions as well.
+    [parts ?? out, lse, q, k, v, positions ?? qkv],
     [0, ...sizes],
     scale,
     groups * splits,
   );
   if (parts === null) return;
   gpu.run(
-    kernel(gpu, attention, "combine", true, { GROUP }),
+    kernel(gpu, attention, "combine", "aligned", { GROUP }),
     [out, parts],
     [0, 0, 0, 0, 0, ...sizes],
     scale,
@@ -129,20 +136,21 @@ function backward(
   const rows = batches * queries * group * keyHeads;
   const delta = gpu.scratch(rows);
   gpu.run(
-    kernel(gpu, attentionBackward, "row_products", true, { GROUP }),
+    kernel(gpu, attentionBackward, "row_products", "aligned", { GROUP }),
     [delta, out, dOut],
     [rows, queries, group * keyHeads, width],
     [],
     Math.ceil(rows / GROUP),
   );
-  const isAligned = areAligned([qkv, dOut], width);
+  const reading = readingOf(gpu, [qkv, dOut], width, true);
+  const [q, gradient] = operandsOf(reading, [qkv, dOut]);
   const run = (entryPoint: string, { rowBlocks, keyBlocks }: Tile, tiles: number) =>
     gpu.run(
-      kernel(gpu, attentionBackward, entryPoint, isAligned, {
+      kernel(gpu, attentionBackward, entryPoint, reading, {
         ROW_BLOCKS: rowBlocks,
         KEY_BLOCKS: keyBlocks,
       }),
-      [dQkv, lse, qkv, qkv, qkv, dOut, delta],
+      [dQkv, lse, q, q, q, gradient, delta],
       [...sizesOf(shape), tiles, batches, 0, 1, queries],
       [1 / Math.sqrt(width)],
       tiles * keyHeads * batches,
@@ -154,16 +162,39 @@ function backward(
   run("backward_keys", tall, Math.ceil(queries / (4 * tall.keyBlocks)));
 }
 
+/** How rows of heads are read: in fours, in fours out of textures, or element by element. */
+type Reading = "aligned" | "texels" | "any";
+
+function readingOf(
+  gpu: GpuContext,
+  tensors: readonly Tensor[],
+  width: number,
+  isWorthTexels: boolean,
+): Reading {
+  if (width % 4 !== 0 || !tensors.every(({ byteOffset }) => byteOffset % 16 === 0)) return "any";
+  return gpu.gpu.adapter.isSoftware && isWorthTexels ? "texels" : "aligned";
+}
+
+/** Each distinct tensor takes a texture. */
+function operandsOf(reading: Reading, tensors: readonly Tensor[]): readonly Operand[] {
+  if (reading !== "texels") return tensors;
+  return tensors.map((tensor) => ({ texels: tensor, place: tensors.indexOf(tensor) }));
+}
+
 function kernel(
   gpu: GpuContext,
   source: string,
   entryPoint: string,
-  isAligned: boolean,
+  reading: Reading,
   constants: Readonly<Record<string, number>>,
 ): Kernel {
-  const key = `attention ${entryPoint} ${isAligned} ${Object.values(constants)}`;
-  const sources = [isAligned ? aligned : any, blocks, source];
-  return gpu.variant(key, () => ({ sources, entryPoint, constants }));
+  const key = `attention ${entryPoint} ${reading} ${Object.values(constants)}`;
+  const reader = { aligned, texels, any }[reading];
+  return gpu.variant(key, () => ({
+    sources: [reader, blocks, source],
+    entryPoint,
+    constants: reading === "texels" ? { ...constants, TEXELS_PER_ROW } : constants,
+  }));
 }
 
 /** Keys and values lie in qkv itself. */
@@ -235,8 +266,4 @@ function wideTile(gpu: GpuContext, width: number, rows: number): Tile {
   while (rowBlocks > 1 && 2 * rowBlocks >= rows) rowBlocks /= 2;
   if (!gpu.gpu.adapter.isSoftware) keyBlocks = Math.max(keyBlocks, THREADS / rowBlocks);
   return { rowBlocks, keyBlocks };
-}
-
-function areAligned(tensors: readonly Tensor[], width: number): boolean {
-  return width % 4 === 0 && tensors.every(({ byteOffset }) => byteOffset % 16 === 0);
 }

@@ -220,16 +220,14 @@ export class GpuContext {
     this.#reserveTexels(operands);
     let word = 0;
     const entries: GPUBindGroupEntry[] = [];
-    const uploads: Upload[] = [];
+    const uploads: Upload[] = [], uploaded = new Set<number>();
     this.#words.fill(0);
     operands.forEach((operand, index) => {
       const binding = index + 1;
       if (operand !== null && "texels" in operand) {
-        const { texels, place } = operand;
-        const { buffer } = this.memory.place("compute with", texels);
-        uploads.push(
-          ...this.#texels.uploads(place, buffer, texels.byteOffset, byteLength(texels)),
-        );
+        const { place } = operand;
+        if (!uploaded.has(place)) uploads.push(...this.#uploads(operand));
+        uploaded.add(place);
         this.#words[word++] = FIRST_TEXEL_WORD;
         entries.push({ binding, resource: this.#texels.view(place) });
       } else {
@@ -245,6 +243,11 @@ export class GpuContext {
     const group = this.gpu.device.createBindGroup({ layout, entries });
     const x = Math.min(groups, MAX_GROUPS);
     return { uploads, pipeline: kernel.pipeline, group, x, y: Math.ceil(groups / MAX_GROUPS) };
+  }
+
+  #uploads({ texels, place }: TexelOperand): readonly Upload[] {
+    const { buffer } = this.memory.place("compute with", texels);
+    return this.#texels.uploads(place, buffer, texels.byteOffset, byteLength(texels));
   }
 
   /** Dispatches prepared before are dropped where a texture has to grow: they refer to it. */
