@@ -1,10 +1,12 @@
 // Rows of a table by token id, and the gradient of that. Forward: a block a token, 16 bytes a thread. Backward: rows of one
-// token are added in ascending order by one block, without atomics; `links` chains them first (N² comparisons, which for
-// the tens of thousands of rows of a micro batch take less than the additions).
+// token are added in ascending order by one block, without atomics; `links` chains them first (N² comparisons of one or two
+// instructions each, which for the tens of thousands of rows of a micro batch take less than the additions).
 
 #include "elements.cuh"
 
-constexpr int LINK_THREADS = 256;
+constexpr int LINK_THREADS = 128;
+constexpr int LINK_TILE = 1024; // tokens
+constexpr int LANES = 4;        // comparisons that do not wait for each other
 
 template <typename T>
 DEVICE void embedding_forward(T *out, const int *tokens, const void *table, int dtype, int c) {
@@ -26,25 +28,48 @@ extern "C" __global__ void embedding_forward_f32(float *out, const int *tokens, 
   embedding_forward(out, tokens, table, dtype, c);
 }
 
-// links (2, N): the next row of the same token or -1; and 1 where no earlier row has the token, otherwise 0.
-extern "C" __global__ void __launch_bounds__(LINK_THREADS) embedding_links(int *links, const int *tokens, int n) {
-  __shared__ int tile[LINK_THREADS];
-  int row = (int)grid_thread(), next = -1, is_first = 1;
-  int token = row < n ? tokens[row] : -1;
-  for (int begin = 0; begin < n; begin += LINK_THREADS) {
-    int mine = begin + threadIdx.x, count = min(LINK_THREADS, n - begin);
-    __syncthreads();
-    if (mine < n) tile[threadIdx.x] = tokens[mine];
-    __syncthreads();
-    for (int i = 0; i < count; i++) {
-      if (tile[i] != token) continue;
-      if (begin + i < row) is_first = 0;
-      if (begin + i > row && next < 0) next = begin + i;
+// The nearest later row of a thread's token, and whether there is an earlier one, each in LANES parts.
+struct Links {
+  int row, token, next[LANES];
+  bool has_earlier[LANES];
+
+  // Tokens of rows first ... first + LINK_TILE - 1, in descending order; LATER and EARLIER: whether some may be such.
+  template <bool LATER, bool EARLIER>
+  DEVICE void compare(const int *tile, int first) {
+#pragma unroll 8
+    for (int i = LINK_TILE - LANES; i >= 0; i -= LANES) {
+      int4 tokens = *(const int4 *)(tile + i);
+      int of_lane[LANES] = {tokens.x, tokens.y, tokens.z, tokens.w};
+#pragma unroll
+      for (int lane = 0; lane < LANES; lane++) {
+        int other = first + i + lane;
+        bool is_same = of_lane[lane] == token;
+        if (LATER && is_same && (!EARLIER || other > row)) next[lane] = other;
+        if (EARLIER && is_same && (!LATER || other < row)) has_earlier[lane] = true;
+      }
     }
   }
+};
+
+// links (2, N): the next row of the same token or -1; and 1 where no earlier row has the token, otherwise 0.
+extern "C" __global__ void __launch_bounds__(LINK_THREADS) embedding_links(int *links, const int *tokens, int n) {
+  __shared__ alignas(16) int tile[LINK_TILE];
+  int first_row = blockIdx.x * LINK_THREADS, row = first_row + threadIdx.x;
+  Links found = {row, row < n ? tokens[row] : -1, {n, n, n, n}, {false, false, false, false}};
+  for (int first = (n - 1) / LINK_TILE * LINK_TILE; first >= 0; first -= LINK_TILE) {
+    __syncthreads();
+#pragma unroll
+    for (int i = threadIdx.x; i < LINK_TILE; i += LINK_THREADS) tile[i] = first + i < n ? tokens[first + i] : -1;
+    __syncthreads();
+    if (first >= first_row + LINK_THREADS) found.compare<true, false>(tile, first);
+    else if (first + LINK_TILE <= first_row) found.compare<false, true>(tile, first);
+    else found.compare<true, true>(tile, first);
+  }
   if (row >= n) return;
-  links[row] = next;
-  links[n + row] = is_first;
+  int next = min(min(found.next[0], found.next[1]), min(found.next[2], found.next[3]));
+  bool has_earlier = found.has_earlier[0] || found.has_earlier[1] || found.has_earlier[2] || found.has_earlier[3];
+  links[row] = next < n ? next : -1;
+  links[n + row] = has_earlier ? 0 : 1;
 }
 
 template <typename T>

@@ -5,10 +5,12 @@ import type { Ops } from "../../core/ops.ts";
 import { elementCount, rowWidth } from "../../core/tensor.ts";
 import { dtypeCode } from "../dtype_code.ts";
 import { type CudaContext, i32 } from "./context.ts";
-import { flat, packWidth, rowThreads, scalarOf } from "./geometry.ts";
+import { packWidth, rowThreads, scalarOf } from "./geometry.ts";
 
 /** Elements of a table that a thread reads at a time. */
 const DECODED = 8;
+/** Rows whose links one block finds. */
+const LINK_THREADS = 128;
 
 /** Loads kernels/cuda/embedding.cu; allocates nothing per call. */
 export function embeddingOps(cuda: CudaContext) {
@@ -29,8 +31,9 @@ export function embeddingOps(cuda: CudaContext) {
     },
     embeddingBackward(dTable, dOut, tokens) {
       const n = elementCount(tokens.shape), c = rowWidth(dTable);
-      const links = cuda.scratch(2 * n), { grid, block } = flat(n);
-      cuda.launch(kernels.embedding_links, grid, block, 0, [links, tokens, i32(n)]);
+      const links = cuda.scratch(2 * n), blocks = Math.ceil(n / LINK_THREADS);
+      const args = [links, tokens, i32(n)];
+      cuda.launch(kernels.embedding_links, [blocks, 1, 1], [LINK_THREADS, 1, 1], 0, args);
       cuda.launch(
         kernels[backward],
         [n, 1, 1],

@@ -7,7 +7,7 @@ import { conformance } from "./conformance.ts";
 import { ids, integers, type OpCase, opCase, output, random } from "./op_case.ts";
 
 const FORWARD = [[1, 1, 32], [2, 3, 96], [1, 130, 288]] as const;
-const BACKWARD = [[1, 1, 1], [2, 3, 33], [1, 700, 65]] as const;
+const BACKWARD = [[1, 1, 1], [2, 3, 33], [1, 700, 65], [2, 1300, 3]] as const;
 const V = 11;
 
 function forwardCases({ compute }: Precision): OpCase[] {
