@@ -2,6 +2,12 @@
 // a device that is lost. What the operations compute is in conformance/.
 
 import assert from "node:assert/strict";
+import elements from "../../kernels/wgsl/elements.wgsl" with { type: "text" };
+import laneSum from "../../kernels/wgsl/lane_sum_subgroups.wgsl" with { type: "text" };
+import matvec from "../../kernels/wgsl/matvec.wgsl" with { type: "text" };
+import matvecQuantized from "../../kernels/wgsl/matvec_quantized.wgsl" with { type: "text" };
+import rowsAligned from "../../kernels/wgsl/rows_aligned.wgsl" with { type: "text" };
+import weightAny from "../../kernels/wgsl/weight_any.wgsl" with { type: "text" };
 import { openBackend } from "../../lib/backend/open.ts";
 import { webgpuBackend } from "../../lib/backend/webgpu/backend.ts";
 import { openDevice } from "../../lib/backend/webgpu/device.ts";
@@ -13,9 +19,11 @@ import { forward } from "../../lib/model/forward.ts";
 import { allocateKvCache } from "../../lib/model/kv_cache.ts";
 import { allocateParameters, residentWeights } from "../../lib/model/weights.ts";
 import { SMALL_RUN } from "../train/training_setup.ts";
-import { adapter, onWebgpu, webgpuTest } from "./webgpu_adapter.ts";
+import { adapter, onWebgpu, webgpuMissing, webgpuTest } from "./webgpu_adapter.ts";
 
 const MEBIBYTE = 1 << 20;
+/** More than a process reserves at its start, and less than what it then asks for. */
+const ADDRESS_KILOBYTES = 60_000_000;
 
 const f32 = (...shape: number[]) => ({ dtype: "f32", shape }) as const;
 const i32 = (...shape: number[]) => ({ dtype: "i32", shape }) as const;
@@ -102,7 +110,7 @@ onWebgpu("a view within a word is refused by name", async (backend) => {
   );
   assert.throws(
     () => backend.embeddingForward(arena.tensors.out, arena.tensors.ids, odd),
-    /Cannot bind "a.halves" on webgpu: .* from byte 6 on; .* at whole words/,
+    /Cannot bind "a.halves" on webgpu: it starts at byte 6, which is no whole word/,
   );
 });
 
@@ -158,6 +166,51 @@ onWebgpu("memory that is not there is an error that says how much", (backend) =>
   assert.equal(backend.allocatedBytes, 0);
 });
 
+webgpuTest("a sequence beyond a binding is an error that names it and the limit", async () => {
+  const gpu = await openDevice();
+  const limits = { ...gpu.adapter.limits, maxStorageBufferBindingSize: 2 ** 16 };
+  using backend = await webgpuBackend({ ...gpu, adapter: { ...gpu.adapter, limits } });
+  const B = 2, T = 40, S = 300, H = 2, D = 64;
+  using arena = backend.allocate("a", {
+    out: f32(B, S, H, D),
+    qkv: f32(B, S, H + 2, D),
+    someOut: f32(B, T, H, D),
+    someQkv: f32(B, T, H + 2, D),
+    keys: f32(B, 1, S, D),
+    values: f32(B, 1, S, D),
+    positions: i32(B, T),
+  });
+  const { out, qkv, someOut, someQkv, keys, values, positions } = arena.tensors;
+  const refused = (name: string) =>
+    new RegExp(
+      `Cannot bind "${name}" on webgpu: \\d+ bytes that belong together, .* at most 65536`,
+    );
+  assert.throws(() => backend.attentionForward(out, null, qkv), refused("a.(out|qkv)"));
+  assert.throws(
+    () => backend.attentionCached(someOut, someQkv, keys, values, positions),
+    refused("a.keys"),
+  );
+  await backend.synchronize();
+});
+
+Deno.test({
+  name: "memory that the device finds missing later is an error at the next wait on webgpu",
+  // Buffers of a software adapter are the process's memory, which a shell can limit.
+  ignore: webgpuMissing !== null || !adapter?.isSoftware || Deno.build.os !== "linux",
+  async fn() {
+    const script = import.meta.resolve("./webgpu_exhausted.ts");
+    const command = `ulimit -v ${ADDRESS_KILOBYTES} && exec "$0" run -A "${script}"`;
+    const child = new Deno.Command("sh", { args: ["-c", command, Deno.execPath()] });
+    const { code, stdout, stderr } = await child.output();
+    const text = new TextDecoder().decode(stdout);
+    assert.equal(code, 0, new TextDecoder().decode(stderr));
+    assert.match(
+      text,
+      /^DeviceError: Cannot allocate "round \d+" on webgpu \(.*\): \d+ bytes were asked for, \d+ bytes are in use; .+/,
+    );
+  },
+});
+
 onWebgpu("foreign and disposed tensors are refused", async (backend) => {
   using other = await openBackend({ device: "cpu", threads: 1, matmul: "f32" });
   using foreign = other.allocate("cpu", { x: f32(1) });
@@ -182,6 +235,17 @@ webgpuTest("a lost device is an error at the next read", async () => {
     (error) =>
       error instanceof DeviceError && /webgpu \(.*\): the device was lost/.test(error.message),
   );
+});
+
+webgpuTest("kernels with subgroup operations are valid but for a missing feature", async () => {
+  using gpu = await openDevice();
+  const code = [rowsAligned, elements, weightAny, laneSum, matvec, matvecQuantized].join("\n");
+  gpu.device.pushErrorScope("validation");
+  const module = gpu.device.createShaderModule({ code });
+  const refusal = await gpu.device.popErrorScope();
+  const { messages } = await module.getCompilationInfo();
+  if (gpu.device.features.has("subgroups")) assert.deepEqual(messages, []);
+  else assert.match(refusal?.message ?? "", /requires capability Capabilities\(SUBGROUP\)$/);
 });
 
 onWebgpu("models and caches of 100 rounds are given back", async (backend) => {

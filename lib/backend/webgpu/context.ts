@@ -245,6 +245,14 @@ export class GpuContext {
     return { uploads, pipeline: kernel.pipeline, group, x, y: Math.ceil(groups / MAX_GROUPS) };
   }
 
+  #checkSize(tensor: Tensor, bytes: number): void {
+    if (bytes <= this.maxBindingBytes) return;
+    throw new DeviceError(
+      `Cannot bind "${tensor.name}" on webgpu: ${bytes} bytes that belong together, ` +
+        `${this.gpu.adapter.description} takes at most ${this.maxBindingBytes}`,
+    );
+  }
+
   #uploads({ texels, place }: TexelOperand): readonly Upload[] {
     const { buffer } = this.memory.place("compute with", texels);
     return this.#texels.uploads(place, buffer, texels.byteOffset, byteLength(texels));
@@ -255,6 +263,7 @@ export class GpuContext {
     for (const operand of operands) {
       if (operand === null || !("texels" in operand)) continue;
       const bytes = byteLength(operand.texels);
+      this.#checkSize(operand.texels, bytes);
       if (this.#texels.holds(operand.place, bytes)) continue;
       this.forget();
       this.#texels.reserve(operand.place, bytes);
@@ -269,10 +278,11 @@ export class GpuContext {
     const offset = Math.floor(tensor.byteOffset / BINDING_ALIGNMENT) * BINDING_ALIGNMENT;
     const bytes = tensor.byteOffset - offset + byteLength(tensor);
     const size = wholeFours(bytes);
-    if (size > this.maxBindingBytes || tensor.byteOffset % 4 !== 0) {
+    this.#checkSize(tensor, size);
+    if (tensor.byteOffset % 4 !== 0) {
       throw new DeviceError(
-        `Cannot bind "${tensor.name}" on webgpu: ${size} bytes from byte ${tensor.byteOffset} on; ` +
-          `${this.gpu.adapter.description} takes ${this.maxBindingBytes} at whole words`,
+        `Cannot bind "${tensor.name}" on webgpu: it starts at byte ${tensor.byteOffset}, ` +
+          "which is no whole word",
       );
     }
     return { buffer, offset, size, start: (tensor.byteOffset - offset) / 4 };

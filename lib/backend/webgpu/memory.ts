@@ -280,7 +280,7 @@ function destroy(buffers: readonly GpuBuffer[]): void {
 
 function checkFits(name: string, spec: TensorSpec, maxBytes: number, adapter: string): void {
   checkSpec(name, spec);
-  const bytes = wholeWords(byteLength(spec));
+  const bytes = wholeFours(byteLength(spec));
   if (bytes <= maxBytes) return;
   throw new DeviceError(
     `Cannot allocate "${name}" on webgpu: asked for ${bytes} bytes, ${adapter} has buffers of at ` +

@@ -5,8 +5,15 @@ import { elementCount, reshape, rows, type Tensor } from "../../core/tensor.ts";
 import type { GpuContext } from "./context.ts";
 
 /**
- * [first, end) pairs that cover `count` rows of at most `rowBytes` bytes each; one pair where everything fits. Ranges start
- * at multiples of 64 rows, so that pieces of any row size are aligned. No range is longer than `maxRows`, a multiple of 64.
+ * Rows after which a range may end, from the best on: 64 rows of words end where bindings may start, 4 where texels do, 2
+ * rows of quantized blocks end at whole words.
+ */
+const UNITS = [64, 4, 2];
+
+/**
+ * [first, end) pairs that cover `count` rows of at most `rowBytes` bytes each; one pair where everything fits. Ranges are
+ * as long as fits, and then a multiple of the best unit. No range is longer than `maxRows`, a multiple of 64. A row that
+ * does not fit is a range of its own, which the binding refuses.
  */
 export function rowRanges(
   gpu: GpuContext,
@@ -16,7 +23,8 @@ export function rowRanges(
 ): readonly (readonly [number, number])[] {
   // A binding starts up to 256 bytes before its tensor.
   const fitting = Math.min(maxRows, Math.floor((gpu.maxBindingBytes - 256) / rowBytes));
-  const step = count <= fitting ? count : Math.max(1, fitting - fitting % 64);
+  const unit = UNITS.find((rows) => rows <= fitting) ?? 1;
+  const step = count <= fitting ? count : Math.max(1, fitting - fitting % unit);
   const ranges: (readonly [number, number])[] = [];
   for (let first = 0; first < count; first += step) {
     ranges.push([first, Math.min(first + step, count)]);
