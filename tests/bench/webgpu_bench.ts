@@ -1,6 +1,7 @@
 // What the WebGPU backend costs and reaches: microseconds to encode a dispatch, dispatches of a layer, rates of kernels
 // beside a plain copy and beside multiply-adds in registers, all in one run; not a test.
 //
+//   deno task bench:webgpu
 //   deno run -A tests/bench/webgpu_bench.ts [--model configs/models/nano-15m.yaml] [--rows 1024] [--json FILE]
 
 // deno-lint-ignore-file no-console
@@ -41,7 +42,10 @@ interface Ceilings {
   readonly multiplyAddGflops: number;
 }
 
-/** Milliseconds of `run`: the median over repeats, each of as many runs as take long beside waiting for the device. */
+/**
+ * Milliseconds of `run`: the least over repeats, which other work on the machine disturbs least, each of as many runs as
+ * take long beside waiting for the device.
+ */
 async function elapsedMs(run: () => void, done: () => Promise<unknown>): Promise<number> {
   const time = async (runs: number) => {
     await done();
@@ -54,7 +58,7 @@ async function elapsedMs(run: () => void, done: () => Promise<unknown>): Promise
   const runs = Math.max(1, Math.ceil(MIN_MS / await time(1)));
   const times: number[] = [];
   for (let repeat = 0; repeat < REPEATS; repeat++) times.push(await time(runs) / runs);
-  return median(times);
+  return Math.min(...times);
 }
 
 /** A context beside the backend's, on the same device. */
@@ -295,10 +299,12 @@ const { values } = parseArgs({
 });
 const model = readModelFile(values.model);
 const gpu = await openDevice();
+const adapter = gpu.adapter.description;
+console.log(
+  `${new Date().toISOString().slice(0, 16)} ${adapter}, ${values.model}, ${values.rows} rows`,
+);
 const encoding = await measureEncoding(gpu);
 console.log(encoding);
-const ceiling = await measureCeilings(gpu);
-console.log(ceiling);
 using backend = await webgpuBackend(gpu);
 const dispatchesPerLayer = await countDispatches(backend, model);
 console.log(`${dispatchesPerLayer} dispatches more in a training step for each layer`);
@@ -309,16 +315,28 @@ const cases = [
   ...generationCases(backend, model, arena.tensors),
   ...products.cases,
 ];
-const results: object[] = [];
-for (const { name, unit, amount, run } of cases) {
+const before = await measureCeilings(gpu);
+const rates: number[] = [];
+for (const { amount, run } of cases) {
   const ms = await elapsedMs(run, () => backend.read(arena.tensors.clip));
-  const rate = amount / ms / 1e6;
+  rates.push(amount / ms / 1e6);
+}
+const after = await measureCeilings(gpu);
+const ceiling: Ceilings = {
+  copyGbs: Math.max(before.copyGbs, after.copyGbs),
+  multiplyAddGflops: Math.max(before.multiplyAddGflops, after.multiplyAddGflops),
+};
+console.log(ceiling);
+const results = cases.map(({ name, unit, amount }, i) => {
+  const rate = rates[i];
   const share = rate / (unit === "GB/s" ? ceiling.copyGbs : ceiling.multiplyAddGflops);
-  results.push({ name, ms, rate, unit, share });
+  return { name, ms: amount / rate / 1e6, rate, unit, share };
+});
+for (const { name, ms, rate, unit, share } of results) {
   console.log(
     name.padEnd(32) + `${ms.toFixed(3)} ms`.padStart(12) +
       `${rate.toFixed(2)} ${unit}`.padStart(18) +
       `${(100 * share).toFixed(0)} %`.padStart(7),
   );
 }
-writeReport(values.json, { encoding, ceiling, dispatchesPerLayer, results });
+writeReport(values.json, { adapter, encoding, ceiling, dispatchesPerLayer, results });
