@@ -93,12 +93,13 @@ const sections = {
     weights: z.record(z.string(), positive(), "a mapping of sources to positive numbers")
       .nullable().default(null),
   },
-  horizon: { tokens: count().optional(), steps: count().optional() },
+  // Of two lengths one is given; null lets a command line take back that of the file.
+  horizon: { tokens: count().nullish(), steps: count().nullish() },
   optimizer: {
     lr: positive(),
     min_lr: atLeastZero(),
-    warmup_steps: countOrZero().optional(),
-    warmup_tokens: countOrZero().optional(),
+    warmup_steps: countOrZero().nullish(),
+    warmup_tokens: countOrZero().nullish(),
     beta1: belowOne(),
     beta2: belowOne(),
     epsilon: positive(),
@@ -257,11 +258,11 @@ function derive(file: YamlFile, raw: RunFile, model: ModelConfig): RunConfig {
   }
   checkOneOf(file, ["horizon"], ["tokens", "steps"], horizon);
   checkOneOf(file, ["optimizer"], ["warmup_steps", "warmup_tokens"], optimizer);
-  const inSteps = (tokens = 0) => Math.ceil(tokens / raw.batch_tokens);
+  const inSteps = (tokens: number | null = 0) => Math.ceil((tokens ?? 0) / raw.batch_tokens);
   const totalSteps = horizon.steps ?? inSteps(horizon.tokens);
   const warmupSteps = optimizer.warmup_steps ?? inSteps(optimizer.warmup_tokens);
   if (totalSteps > 0 && warmupSteps >= totalSteps) {
-    const key = optimizer.warmup_steps === undefined ? "warmup_tokens" : "warmup_steps";
+    const key = (optimizer.warmup_steps ?? null) === null ? "warmup_tokens" : "warmup_steps";
     file.mistake(["optimizer", key], `expected less than the whole run of ${totalSteps} steps`);
   }
   file.throwMistakes();
@@ -296,15 +297,17 @@ function derive(file: YamlFile, raw: RunFile, model: ModelConfig): RunConfig {
   };
 }
 
-/** Notes a mistake unless exactly one of two keys of a mapping is given. */
+/** Notes a mistake unless exactly one of two keys of a mapping is given; null counts as absent. */
 function checkOneOf<K extends string>(
   file: YamlFile,
   parent: readonly string[],
   keys: readonly [K, K],
-  values: Readonly<Partial<Record<K, number>>>,
+  values: Readonly<Partial<Record<K, number | null>>>,
 ): void {
-  const given = keys.filter((key) => values[key] !== undefined);
+  const given = keys.filter((key) => (values[key] ?? null) !== null);
   if (given.length === 1) return;
-  const wanted = `expected exactly one of ${keys.join(" and ")} in ${parent.join(".")}`;
+  const wanted =
+    `expected exactly one of ${keys.join(" and ")} in ${parent.join(".")}, the other ` +
+    "null or absent";
   file.mistake([...parent, given.length === 0 ? keys[0] : keys[1]], wanted);
 }

@@ -158,24 +158,21 @@ export class YamlFile {
     this.#mistakes.push(`${this.#where(path)}: unknown key ${quote(path.join("."))}, ${hint}`);
   }
 
-  /** Where the key of `path` stands, or the nearest mapping around it. */
+  /** Where the key of `path` stands, or the nearest mapping around it: a place in the file, or the flag that set it. */
   #where(path: Path): string {
-    const dotted = path.join(".");
-    const override = this.#overrides.findLast((one) => {
-      const key = one.path.join(".");
-      return dotted === key || dotted.startsWith(`${key}.`);
-    });
-    if (override !== undefined) return override.flag;
-    for (let depth = path.length; depth > 0; depth--) {
+    const names = path.map(String);
+    const set = this.#overrides.findLast((one) => isPrefix(one.path, names));
+    if (set !== undefined) return set.flag;
+    for (let depth = names.length; depth > 0; depth--) {
       const parent = depth === 1
         ? this.#document.contents
         : this.#document.getIn(path.slice(0, depth - 1), true);
       if (!isMap(parent)) continue;
-      const wanted = String(path[depth - 1]);
-      const pair = parent.items.find(({ key }) => isScalar(key) && String(key.value) === wanted);
-      if (pair !== undefined && isScalar(pair.key) && pair.key.range) {
-        return this.#position(pair.key.range[0]);
-      }
+      const keys = parent.items.map(({ key }) => key);
+      const key = keys.find((one) => String(isScalar(one) ? one.value : one) === names[depth - 1]);
+      if (isScalar(key) && key.range) return this.#position(key.range[0]);
+      const made = this.#overrides.find((one) => isPrefix(names.slice(0, depth), one.path));
+      if (made !== undefined) return made.flag;
     }
     return `${this.path}:1:1`;
   }
@@ -184,6 +181,10 @@ export class YamlFile {
     const { line, col } = this.#lines.linePos(offset);
     return `${this.path}:${line}:${col}`;
   }
+}
+
+function isPrefix(start: readonly string[], path: readonly string[]): boolean {
+  return start.every((name, i) => path[i] === name);
 }
 
 /**

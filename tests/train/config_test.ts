@@ -194,6 +194,22 @@ Deno.test("--set overrides, creates nothing unknown, and is named in its mistake
     load(DEMO, "horizon={tokens: 10000}", "optimizer.warmup_steps=2").config.schedule.totalSteps,
     5,
   );
+  const inTokens = load(
+    DEMO,
+    "horizon.steps=null",
+    "horizon.tokens=10000",
+    "optimizer.warmup_steps=2",
+  );
+  assert.equal(inTokens.config.schedule.totalSteps, 5);
+  assert.match(
+    mistake(demoText, "horizon.tokens=10000"),
+    /"horizon.steps" is 400, expected exactly one of tokens and steps in horizon, the other null/,
+  );
+  assert.match(mistake(demoText, "horizon.steps=null"), /expected exactly one of tokens and steps/);
+  assert.match(
+    mistake(demoText, "optimizr.lr=1"),
+    /--set optimizr.lr=1: unknown key "optimizr", did you mean "optimizer"/,
+  );
   assert.match(
     mistake(demoText, "optimizer.bata1=0.5"),
     /--set optimizer.bata1=0.5: unknown key "optimizer.bata1", did you mean "optimizer.beta1"/,
