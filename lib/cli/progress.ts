@@ -9,7 +9,8 @@ export interface Progress extends Disposable {
   line(text: string): void;
 }
 
-const BAR_CELLS = 24;
+const MAX_BAR_CELLS = 24;
+const MIN_BAR_CELLS = 8;
 const PLAIN_INTERVAL_MS = 5000;
 
 /** Seconds as `2h 05m`, `3m 20s` or `12s`. */
@@ -45,17 +46,33 @@ export function openProgress(isTerminal = Deno.stderr.isTerminal()): Progress {
   return isTerminal ? new Bar() : new PlainLines();
 }
 
+/**
+ * A bar, the count, the time left where it is known, and how it goes, in one line of a terminal. What a narrow one has no
+ * room for is first most of the bar, then the end of `text`. A terminal of 0 columns does not know its width.
+ */
+export function barLine(
+  done: number,
+  total: number,
+  secondsLeft: number | null,
+  text: string,
+  columns: number,
+): string {
+  const eta = secondsLeft === null ? "" : `  ETA ${formatDuration(secondsLeft)}`;
+  const words = ` ${done}/${total}${eta}  ${text}`;
+  const room = columns > 0 ? columns - 1 : Infinity;
+  const cells = Math.min(MAX_BAR_CELLS, Math.max(MIN_BAR_CELLS, room - words.length));
+  const full = Math.floor(cells * done / total);
+  const line = "█".repeat(full) + "░".repeat(cells - full) + words;
+  return line.slice(0, room);
+}
+
 class Bar implements Progress {
   readonly #pace = new Pace();
   #shown = "";
 
   update(done: number, total: number, text: string): void {
-    const left = this.#pace.left(done, total);
-    const cells = Math.floor(BAR_CELLS * done / total);
-    const bar = "█".repeat(cells) + "░".repeat(BAR_CELLS - cells);
-    const eta = left === null ? "" : `  ETA ${formatDuration(left)}`;
     const { columns } = Deno.consoleSize();
-    this.#show(`${bar} ${done}/${total}  ${text}${eta}`.slice(0, columns - 1));
+    this.#show(barLine(done, total, this.#pace.left(done, total), text, columns));
   }
 
   line(text: string): void {
@@ -85,7 +102,8 @@ class PlainLines implements Progress {
     const now = performance.now();
     if (now - this.#lastMs < PLAIN_INTERVAL_MS && done < total) return;
     this.#lastMs = now;
-    this.line(`${done}/${total}  ${text}${left === null ? "" : `  ETA ${formatDuration(left)}`}`);
+    const eta = left === null ? "" : `  ETA ${formatDuration(left)}`;
+    this.line(`${done}/${total}${eta}  ${text}`);
   }
 
   line(text: string): void {
