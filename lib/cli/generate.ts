@@ -76,7 +76,10 @@ export function generateCommand(): Command {
     .option("--bos", "begin the prompt with the BOS token (default: as tokenizer_config.json says)")
     .option("--no-bos", "begin the prompt without the BOS token")
     .option("--special", "recognise control tokens such as </s> in the prompt")
-    .option("--input <file>", 'prompts as JSON lines {"prompt": "...", "id": ...}')
+    .option(
+      "--input <file>",
+      'prompts as JSON lines {"prompt": "...", "id": ...}; - is standard input',
+    )
     .option("--batch-size <count>", "prompts that advance together", String(DEFAULT_BATCH_SIZE))
     .addOption(new Option("--quantize <type>", "shrink the weights").choices(["q8_0", "q4_0"]))
     .addOption(

@@ -10,8 +10,9 @@ export interface Prompt {
 }
 
 /**
- * The prompts of a command line. Of standard input one line break at the end is not part of the prompt, as `echo` adds
- * it. Without an argument on a terminal the prompt is empty: the model begins a text of its own.
+ * The prompts of a command line. `input` is a file of JSON lines, or `-` for standard input. Of a prompt on standard
+ * input one line break at the end is not part of it, as `echo` adds it. Without an argument on a terminal the prompt is
+ * empty: the model begins a text of its own.
  * @throws {UsageError} when an argument and a file are both given, or the file is not there.
  * @throws {FormatError} when a line of the file is no prompt, with its number.
  */
@@ -20,13 +21,20 @@ export async function readPrompts(
   input: string | undefined,
 ): Promise<Prompt[]> {
   if (input !== undefined) {
-    if (argument === undefined) return parsePrompts(await readFile(input), input);
+    if (argument === undefined) {
+      return input === "-"
+        ? parsePrompts(await readStandardInput(), "standard input")
+        : parsePrompts(await readFile(input), input);
+    }
     throw new UsageError(`Cannot take prompts both from the argument and from "${input}"`);
   }
   const isPiped = argument === "-" || (argument === undefined && !Deno.stdin.isTerminal());
   if (!isPiped) return [{ text: argument ?? "" }];
-  const text = await new Response(Deno.stdin.readable).text();
-  return [{ text: text.replace(/\r?\n$/, "") }];
+  return [{ text: (await readStandardInput()).replace(/\r?\n$/, "") }];
+}
+
+function readStandardInput(): Promise<string> {
+  return new Response(Deno.stdin.readable).text();
 }
 
 async function readFile(path: string): Promise<string> {
@@ -39,12 +47,13 @@ async function readFile(path: string): Promise<string> {
 }
 
 /**
- * The prompts of JSON lines `{"prompt": "...", "id": ...}`; empty lines are skipped, other keys ignored.
+ * The prompts of JSON lines `{"prompt": "...", "id": ...}`; empty lines and a byte order mark are skipped, other keys
+ * ignored.
  * @throws {FormatError} naming file and line.
  */
 export function parsePrompts(text: string, source: string): Prompt[] {
   const prompts: Prompt[] = [];
-  for (const [index, line] of text.split("\n").entries()) {
+  for (const [index, line] of text.replace(/^\uFEFF/, "").split("\n").entries()) {
     if (line.trim() !== "") prompts.push(parseLine(line, `${source}:${index + 1}`));
   }
   if (prompts.length > 0) return prompts;

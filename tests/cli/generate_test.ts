@@ -64,15 +64,19 @@ Deno.test("a file of prompts is answered in its order, each as if it were alone"
     const input = join(model, "prompts.jsonl");
     Deno.writeTextFileSync(input, lines.join("\n\n") + "\n");
     const flags = ["--model", model, "--temperature", "0", "--precision", "f32", "--json"];
-    const [batch, single] = await Promise.all([
+    const [batch, single, piped] = await Promise.all([
       run(["--input", input, ...flags, "--batch-size", "2"]),
       run(["The", ...flags]),
+      run(["--input", "-", ...flags], Deno.readTextFileSync(input)),
     ]);
-    const answers = batch.text.trim().split("\n").map((line) => JSON.parse(line));
+    const answersOf = ({ text }: { text: string }) =>
+      text.trim().split("\n").map((line) => JSON.parse(line));
+    const answers = answersOf(batch);
     assert.deepEqual(answers.map(({ prompt }) => prompt), prompts);
     assert.deepEqual(answers.map(({ id }) => id), prompts.map((_, line) => ({ line })));
     assert.equal(answers[1].text, JSON.parse(single.text).text);
     assert.equal(answers[4].text, answers[0].text);
+    assert.deepEqual(answersOf(piped).map(({ text }) => text), answers.map(({ text }) => text));
   });
 });
 
@@ -132,7 +136,7 @@ Deno.test("a line that is no prompt is named", () => {
   refuses('{"prompt": "a"', /prompt at p.jsonl:1: it is not valid JSON/);
   refuses("null", /p.jsonl:1: got null/);
   refuses("\n \n", /Cannot read prompts from "p.jsonl": it has no lines/);
-  assert.deepEqual(parsePrompts('{"prompt": ""}\r\n{"prompt": "b", "id": 0}', "p"), [
+  assert.deepEqual(parsePrompts('\uFEFF{"prompt": ""}\r\n{"prompt": "b", "id": 0}', "p"), [
     { text: "", id: undefined },
     { text: "b", id: 0 },
   ]);
