@@ -1,11 +1,13 @@
 // Root mean square norm of rows, in the notation of lib/core/ops.ts. A warp or a block a row, chosen so that each thread
-// has one pack of 16 bytes of it. Memory traffic per element in bf16: forward 4 bytes; backward 8 (dOut, x, dX twice).
+// has one pack of 16 bytes of it, or up to KEPT where there are many rows: then instructions count, otherwise time. Memory
+// traffic per element in bf16: forward 4 bytes; backward 8 (dOut, x, dX twice).
 // Backward: a block takes a fixed chunk of rows and adds up its share of dWeight in registers; the chunks are then added in
 // order.
 
 #include "row.cuh"
 
 constexpr int MAX_THREADS = 1024;
+constexpr int KEPT = 4;
 constexpr int SUM_COLUMNS = 32, SUM_PARTS = 32;
 
 template <typename T>
@@ -13,7 +15,8 @@ DEVICE void rmsnorm_forward(T *out, float *rstd, const T *x, const T *weight, in
   constexpr int WIDTH = Pack<T>::WIDTH;
   int index = block_row();
   if (index >= n) return;
-  Row<T, 1> row(x, index, c), gains(weight, 0, c);
+  Row<T, KEPT> row(x, index, c);
+  Row<T, 1> gains(weight, 0, c);
   float squares = 0;
   row.each([&](int, int, const Pack<T> &pack) {
 #pragma unroll

@@ -6,6 +6,9 @@ import { elementCount } from "../../core/tensor.ts";
 import { type CudaContext, f32, i32 } from "./context.ts";
 import { packWidth, rowBlocks, rowThreads, scalarOf } from "./geometry.ts";
 
+/** Packs of a row that a thread has where there are at least so many rows: as in kernels/cuda/rmsnorm.cu. */
+const KEPT = 4;
+const MANY_ROWS = 1024;
 /** Rows whose shares of dWeight one block adds up; raised where there would be more than MAX_CHUNKS. */
 const CHUNK_ROWS = 4;
 const MAX_CHUNKS = 512;
@@ -21,7 +24,7 @@ export function rmsnormOps(cuda: CudaContext) {
   return {
     rmsnormForward(out, rstd, x, weight, eps) {
       const c = elementCount(weight.shape), n = elementCount(x.shape) / c;
-      const { grid, block } = rowBlocks(n, c / width);
+      const { grid, block } = rowBlocks(n, c / width / (n < MANY_ROWS ? 1 : KEPT));
       const args = [out, rstd, x, weight, i32(n), i32(c), f32(eps)];
       cuda.launch(kernels[forward], grid, block, 0, args);
     },

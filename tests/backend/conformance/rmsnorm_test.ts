@@ -6,7 +6,10 @@ import { roundTo } from "../../reference/quantize.ts";
 import { conformance } from "./conformance.ts";
 import { type OpCase, opCase, output, random, real } from "./op_case.ts";
 
-const SHAPES = [[1, 1, 1], [1, 1, 2048], [2, 3, 33], [1, 500, 65], [1, 70, 64]] as const;
+const SHAPES = [
+  ...[[1, 1, 1], [1, 1, 2048], [2, 3, 33], [1, 500, 65], [1, 70, 64]] as const,
+  [2, 520, 1064],
+] as const;
 const EPS = 1e-5;
 
 function cases({ param, compute, grad }: Precision, B: number, T: number, C: number): OpCase[] {
