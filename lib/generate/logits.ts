@@ -16,7 +16,7 @@ import { allocateLogits, headLogitsInF32, logitsOfRows } from "../model/head.ts"
  */
 export async function computeLogits(
   model: Model,
-  ids: Int32Array,
+  ids: Int32Array | readonly number[],
   positions: "all" | "last" = "all",
 ): Promise<Float32Array> {
   const { config, backend } = model;
@@ -26,9 +26,14 @@ export async function computeLogits(
       `Cannot compute the logits of ${T} tokens: expected 1 to ${config.maxSeqLen}`,
     );
   }
-  const wrong = ids.find((id) => id < 0 || id >= V);
-  if (wrong !== undefined) {
-    throw new RangeError(`Cannot compute the logits of token ${wrong}: expected 0 to ${V - 1}`);
+  const tokens = Int32Array.from(ids);
+  const wrong = tokens.findIndex((id, at) => id !== ids[at] || id < 0 || id >= V);
+  if (wrong >= 0) {
+    throw new RangeError(
+      `Cannot compute the logits of token ${ids[wrong]}: expected a whole number from 0 to ${
+        V - 1
+      }`,
+    );
   }
   const first = positions === "all" ? 0 : T - 1;
   const chunk = headRows(config, T - first);
@@ -36,8 +41,8 @@ export async function computeLogits(
   using arena = backend.allocate("tokens", { tokens: { dtype: "i32", shape: [T] } });
   using head = allocateLogits(backend, chunk, V);
   const acts = plan.at(1, T);
-  backend.write(arena.tensors.tokens, ids);
-  backend.write(acts.positions, Int32Array.from(ids, (_, position) => position));
+  backend.write(arena.tensors.tokens, tokens);
+  backend.write(acts.positions, Int32Array.from(tokens, (_, position) => position));
   forward(model, arena.tensors.tokens, acts, null);
   const hidden = reshape(acts.hidden, [T, C]);
   const out = new Float32Array((T - first) * V);
