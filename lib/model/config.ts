@@ -124,6 +124,10 @@ export function parseModelConfig(json: unknown, source: string): ModelConfig {
   const hiddenSize = reader.positive("hidden_size", true);
   const numHeads = reader.positive("num_attention_heads", true);
   const numKvHeads = reader.positive("num_key_value_heads", true, numHeads);
+  const isHeadDimGiven = (json.head_dim ?? null) !== null;
+  if (!isHeadDimGiven && hiddenSize % numHeads !== 0) {
+    reader.fail("num_attention_heads", `a divisor of hidden_size = ${hiddenSize}, or a head_dim`);
+  }
   const headDim = reader.positive("head_dim", true, hiddenSize / numHeads);
   if (headDim % 2 !== 0) reader.fail("head_dim", "an even number (rotary pairs)");
   if (numHeads % numKvHeads !== 0) {

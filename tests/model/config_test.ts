@@ -62,6 +62,10 @@ Deno.test("parseModelConfig() names the key it cannot accept", () => {
     [{ model_type: "gpt2" }, /"model_type" is "gpt2", expected "llama"/],
     [{ hidden_size: "big" }, /"hidden_size" is "big", expected a positive integer/],
     [{ num_key_value_heads: 5 }, /"num_key_value_heads" is 5, expected a divisor/],
+    [
+      { num_attention_heads: 24, num_key_value_heads: 4, head_dim: null },
+      /"num_attention_heads" is 24, expected a divisor of hidden_size = 2048/,
+    ],
     [{ head_dim: 63 }, /"head_dim" is 63, expected an even number/],
     [{ attention_bias: true }, /"attention_bias" is true, expected false/],
     [{ hidden_act: "gelu" }, /"hidden_act" is "gelu", expected "silu"/],
