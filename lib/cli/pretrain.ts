@@ -1,11 +1,11 @@
 // deno-lint-ignore-file no-console
-// `tinyllama pretrain`: one YAML file in, a run folder out. Wires configuration, device, data and screen together.
+// `tinyllama pretrain`: one YAML file in, a run folder out. Wires configuration, run (lib/train/train.ts) and screen
+// together.
 
 import { join } from "node:path";
 import { Command, Option } from "commander";
-import { DEVICE_NAMES } from "../backend/open.ts";
 import { footprintOf } from "../backend/footprint.ts";
-import { kindOfDevice } from "../backend/open.ts";
+import { DEVICE_NAMES, kindOfDevice } from "../backend/open.ts";
 import type { Allocation } from "../core/backend.ts";
 import { type LoadedConfig, loadRunConfig, type RunConfig } from "../train/config.ts";
 import type { StepMetrics, ValidationMetrics } from "../train/metrics.ts";
@@ -176,15 +176,14 @@ function memoryText(allocations: readonly Allocation[]): string {
 }
 
 function sizeText(plan: RunPlan, config: RunConfig): string {
-  const { schedule } = config;
+  const { schedule, microBatchSize, microSteps, data } = config;
+  const microBatches = `${microSteps} micro-batch${microSteps === 1 ? "" : "es"}`;
   return [
     `  parameters       ${inGroups(plan.parameters)}`,
     `  steps            ${inGroups(plan.steps)} (warmup ${inGroups(schedule.warmupSteps)})`,
     `  tokens           ${inGroups(plan.tokens)}`,
-    `  batch            ${
-      inGroups(config.batchTokens)
-    } tokens = ${config.microSteps} micro-batches ` +
-    `of ${config.microBatchSize} x ${config.data.sequenceLength}`,
+    `  batch            ${inGroups(config.batchTokens)} tokens = ${microBatches} of ` +
+    `${microBatchSize} x ${data.sequenceLength}`,
     `  FLOPs per token  ${inGroups(plan.flopsPerToken)}`,
     `  FLOPs in all     ${plan.totalFlops.toExponential(3)}`,
   ].join("\n");

@@ -3,8 +3,9 @@
 // key/value heads, D head width, V vocabulary, S cache length, O and I a linear layer's outputs and inputs.
 //
 // Activations have the backend's compute dtype, accumulation is f32 everywhere; statistics, tables and losses are f32,
-// ids and positions i32. Row-wise operations (embedding, rmsnorm, linear, swiglu, cross entropy) read a tensor of any shape as
-// rows of the width their weight or other operand gives: (B, T, H, D) is also (N, C). `+=` marks outputs that accumulate; every other output is overwritten.
+// ids and positions i32. Row-wise operations (embedding, rmsnorm, linear, swiglu, cross entropy) read a tensor of any
+// shape as rows of the width their weight or other operand gives: (B, T, H, D) is also (N, C). `+=` marks outputs that
+// accumulate; every other output is overwritten.
 
 import type { Tensor } from "./tensor.ts";
 
@@ -148,10 +149,11 @@ export interface Ops {
 
   /**
    * Draws one token per sequence: repetition penalty on tokens with seen > 0, then temperature, top-k, top-p (of the
-   * probability that top-k left), min-p, then inverse transform, over the ids left in ascending order, of one uniform number
-   * from Philox(key = rng[b] words 0 and 1, counter = [positions[b], rng[b] word 2, 0, 0]). Afterwards tokens[b] = the choice, logProbs[b] = its log-probability under softmax of the untouched logits,
-   * seen[b, choice] += 1, positions[b] += 1. tokens, positions (B), logProbs (B) f32, logits (B, V) f32 (destroyed), seen
-   * (B, V) i32 or null, rng (B, 3) i32. Ties go to the lower id.
+   * probability that top-k left), min-p, then inverse transform, over the ids left in ascending order, of one uniform
+   * number from Philox(key = rng[b] words 0 and 1, counter = [positions[b], rng[b] word 2, 0, 0]). Afterwards tokens[b] =
+   * the choice, logProbs[b] = its log-probability under softmax of the untouched logits, seen[b, choice] += 1,
+   * positions[b] += 1. tokens, positions (B), logProbs (B) f32, logits (B, V) f32 (destroyed), seen (B, V) i32 or null,
+   * rng (B, 3) i32. Ties go to the lower id.
    */
   sampleToken(
     tokens: Tensor,

@@ -51,8 +51,8 @@ interface FoundFile {
 
 /**
  * Finds all documents in `paths`, reading every file once to check that it is text. Sources come in the order of their
- * first document, documents in the order of `paths` and sorted within each. The folders `outputs` are not entered. `pause` is awaited after each file with the
- * files and bytes so far.
+ * first document, documents in the order of `paths` and sorted within each. The folders `outputs` are not entered.
+ * `pause` is awaited after each file with the files and bytes so far.
  * @throws {UsageError} for a path that is not there or lies in another one.
  */
 export async function surveyCorpus(
