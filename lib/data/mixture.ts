@@ -111,6 +111,6 @@ export function sourceShares(
   ];
   throw new UsageError(
     `Cannot mix by data.weights: ${problems.join(", and ")}; expected a weight for each of ` +
-      quoted(sources.map(({ name }) => name)),
+      `${quoted(sources.map(({ name }) => name))}, or null, which takes sources by their size`,
   );
 }

@@ -68,7 +68,8 @@ Deno.test("weights without a source and sources without a weight are named", () 
     assert.throws(
       () => sourceShares(sources, weights),
       new UsageError(
-        `Cannot mix by data.weights: ${message}; expected a weight for each of "prose", "code"`,
+        `Cannot mix by data.weights: ${message}; expected a weight for each of "prose", "code", ` +
+          "or null, which takes sources by their size",
       ),
     );
   refusal({ prose: 1 }, 'there is no weight for source "code"');
