@@ -26,28 +26,25 @@ struct Head {
   DEVICE int last_seen(int row) const { return positions ? positions[min(row, t - 1)] : row; }
 };
 
-// The running softmax of a lane's rows: weights are 2^(scaled score - base).
+// The running softmax of a lane's rows: weights are 2^(scaled score - most), of which the greatest, 1, survives rounding.
 struct RunningSoftmax {
-  float base[M][2], sum[M][2];
+  float most[M][2], sum[M][2];
 };
 
-// By how much a scaled score may exceed its row's base before the base rises: few tiles then need the sums so far scaled,
-// and weights stay far from the end of f32.
-constexpr float SLACK = 8;
-
-// Raises the bases of all rows of a warp to their greatest scaled scores, where one is beyond its slack.
+// Takes note of the greatest scaled scores of a tile; what was summed so far is scaled where a row of the warp has a
+// greater one than before.
 template <int D>
-DEVICE void raise(RunningSoftmax &softmax, const float most[M][2], float acc[M][D / 8][4]) {
-  bool is_beyond = false;
+DEVICE void raise(RunningSoftmax &softmax, const float greatest[M][2], float acc[M][D / 8][4]) {
+  bool is_greater = false;
 #pragma unroll
-  for (int m = 0; m < M; m++) is_beyond = is_beyond || most[m][0] > softmax.base[m][0] + SLACK || most[m][1] > softmax.base[m][1] + SLACK;
-  if (!__any_sync(ALL_LANES, is_beyond)) return;
+  for (int m = 0; m < M; m++) is_greater = is_greater || greatest[m][0] > softmax.most[m][0] || greatest[m][1] > softmax.most[m][1];
+  if (!__any_sync(ALL_LANES, is_greater)) return;
 #pragma unroll
   for (int m = 0; m < M; m++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      float base = fmaxf(softmax.base[m][half], most[m][half]), factor = exp2_fast(softmax.base[m][half] - base);
-      softmax.base[m][half] = base;
+      float most = fmaxf(softmax.most[m][half], greatest[m][half]), factor = exp2_fast(softmax.most[m][half] - most);
+      softmax.most[m][half] = most;
       softmax.sum[m][half] *= factor;
 #pragma unroll
       for (int n = 0; n < D / 8; n++) {
@@ -61,25 +58,25 @@ DEVICE void raise(RunningSoftmax &softmax, const float most[M][2], float acc[M][
 // Scores (32 x N) become weights, `scale` times log2 e included.
 template <int D, int N>
 DEVICE void weigh(RunningSoftmax &softmax, float scores[M][N / 8][4], float acc[M][D / 8][4], float scale) {
-  float most[M][2];
+  float greatest[M][2];
 #pragma unroll
   for (int m = 0; m < M; m++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      float greatest = MINUS_INFINITY;
+      float of_lane = MINUS_INFINITY;
 #pragma unroll
-      for (int n = 0; n < N / 8; n++) greatest = fmaxf(greatest, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
-      most[m][half] = quad_max(greatest) * scale;
+      for (int n = 0; n < N / 8; n++) of_lane = fmaxf(of_lane, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
+      greatest[m][half] = quad_max(of_lane) * scale;
     }
   }
-  raise<D>(softmax, most, acc);
+  raise<D>(softmax, greatest, acc);
 #pragma unroll
   for (int m = 0; m < M; m++) {
 #pragma unroll
     for (int n = 0; n < N / 8; n++) {
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        scores[m][n][i] = exp2_fast(scores[m][n][i] * scale - softmax.base[m][i / 2]);
+        scores[m][n][i] = exp2_fast(scores[m][n][i] * scale - softmax.most[m][i / 2]);
         softmax.sum[m][i / 2] += scores[m][n][i];
       }
     }
@@ -158,7 +155,7 @@ DEVICE void attention_forward(const Head &head, int first) {
       float sum = quad_sum(softmax.sum[m][half]);
       int at = row + stripe_row(m, half);
       factors[m][half] = __fdividef(1, sum);
-      if (head.lse && threadIdx.x % 4 == 0 && at < head.t) head.lse[at] = softmax.base[m][half] * LN_2 + logf(sum);
+      if (head.lse && threadIdx.x % 4 == 0 && at < head.t) head.lse[at] = softmax.most[m][half] * LN_2 + logf(sum);
     }
   }
   store_sums<D, M>(head.out, head.out_stride, row, head.t, queries, warp_row, acc, factors);

@@ -101,6 +101,7 @@ conformance("attention", (precision) => [
   ...SHAPES.flatMap((shape) => cases(precision, shape, null)),
   ...cases(precision, { B: 1, T: 37, H: 4, K: 2, D: 16 }, 24),
   ...cases(precision, { B: 1, T: 150, H: 2, K: 1, D: 64 }, 24),
+  ...cases(precision, { B: 1, T: 300, H: 2, K: 1, D: 64 }, 5),
   cachedCase(precision, { B: 1, T: 1, H: 1, K: 1, D: 2 }, 1, from(1, 0)),
   cachedCase(precision, { B: 3, T: 1, H: 8, K: 2, D: 16 }, 70, from(1, 69, 0, 33)),
   cachedCase(precision, { B: 2, T: 5, H: 3, K: 1, D: 12 }, 50, from(5, 0, 40)),
