@@ -53,7 +53,7 @@ function shows(progress: Progress): NonNullable<AdoptOptions["onProgress"]> {
   return (files, totalFiles, bytes) => {
     const ms = performance.now();
     first ??= { ms, bytes };
-    const text = `chunk files${speedText(bytes - first.bytes, ms - first.ms)}`;
-    progress.update(files, totalFiles, text);
+    const speed = speedText(bytes - first.bytes, ms - first.ms);
+    progress.update(files, totalFiles, speed, "chunk files");
   };
 }

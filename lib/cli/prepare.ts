@@ -134,8 +134,8 @@ function shows(progress: Progress): (state: PrepareProgress) => void {
       first ??= { ms: now, bytes };
       if (now - barMs < BAR_INTERVAL_MS && bytes < totalBytes) return;
       barMs = now;
-      const text = `kB${speedText(bytes - first.bytes, now - first.ms)}`;
-      progress.update(Math.ceil(bytes / 1000), Math.ceil(totalBytes / 1000), text);
+      const speed = speedText(bytes - first.bytes, now - first.ms);
+      progress.update(Math.ceil(bytes / 1000), Math.ceil(totalBytes / 1000), speed, "kB");
     } else if (now - lineMs >= LINE_INTERVAL_MS) {
       lineMs = now;
       progress.line(phaseText(state));

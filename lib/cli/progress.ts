@@ -3,8 +3,8 @@
 
 /** A line of progress. */
 export interface Progress extends Disposable {
-  /** `done` of `total` units are done; `text` says how it goes. */
-  update(done: number, total: number, text: string): void;
+  /** `done` of `total` are done, counted in `unit` (default: steps, which need no name); `text` says how it goes. */
+  update(done: number, total: number, text: string, unit?: string): void;
   /** Prints a line of its own. */
   line(text: string): void;
 }
@@ -24,9 +24,9 @@ export function formatDuration(seconds: number): string {
   return minutes > 0 ? `${minutes}m ${two(rest)}s` : `${rest}s`;
 }
 
-/** A speed behind what is counted, such as `  12.3 MB/s`; empty while nothing has been timed. */
+/** A speed such as `12.3 MB/s`; empty while nothing has been timed. */
 export function speedText(bytes: number, elapsedMs: number): string {
-  return bytes > 0 ? `  ${(bytes / 1000 / Math.max(1, elapsedMs)).toFixed(1)} MB/s` : "";
+  return bytes > 0 ? `${(bytes / 1000 / Math.max(1, elapsedMs)).toFixed(1)} MB/s` : "";
 }
 
 /** Seconds left at the pace since the first update; that one only starts the clock, as start-up belongs to no unit. */
@@ -46,33 +46,38 @@ export function openProgress(isTerminal = Deno.stderr.isTerminal()): Progress {
   return isTerminal ? new Bar() : new PlainLines();
 }
 
-/**
- * A bar, the count, the time left where it is known, and how it goes, in one line of a terminal. What a narrow one has no
- * room for is first most of the bar, then the end of `text`. A terminal of 0 columns does not know its width.
- */
-export function barLine(
-  done: number,
-  total: number,
-  secondsLeft: number | null,
-  text: string,
-  columns: number,
+function wordsOf(
+  { done, total, secondsLeft, unit, text }: {
+    readonly done: number;
+    readonly total: number;
+    readonly secondsLeft: number | null;
+    readonly unit: string;
+    readonly text: string;
+  },
 ): string {
-  const eta = secondsLeft === null ? "" : `  ETA ${formatDuration(secondsLeft)}`;
-  const words = ` ${done}/${total}${eta}  ${text}`;
+  const count = `${done}/${total}${unit === "" ? "" : ` ${unit}`}`;
+  const eta = secondsLeft === null ? "" : `ETA ${formatDuration(secondsLeft)}`;
+  return [count, eta, text].filter((part) => part !== "").join("  ");
+}
+
+/**
+ * A bar of which the share `done` is full, and `words`, in one line of a terminal. What a narrow one has no room for is
+ * first most of the bar, then the end of the words. A terminal of 0 columns does not know its width.
+ */
+export function barLine(done: number, words: string, columns: number): string {
   const room = columns > 0 ? columns - 1 : Infinity;
-  const cells = Math.min(MAX_BAR_CELLS, Math.max(MIN_BAR_CELLS, room - words.length));
-  const full = Math.floor(cells * done / total);
-  const line = "█".repeat(full) + "░".repeat(cells - full) + words;
-  return line.slice(0, room);
+  const cells = Math.min(MAX_BAR_CELLS, Math.max(MIN_BAR_CELLS, room - 1 - words.length));
+  const full = Math.floor(cells * done);
+  return `${"█".repeat(full)}${"░".repeat(cells - full)} ${words}`.slice(0, room);
 }
 
 class Bar implements Progress {
   readonly #pace = new Pace();
   #shown = "";
 
-  update(done: number, total: number, text: string): void {
-    const { columns } = Deno.consoleSize();
-    this.#show(barLine(done, total, this.#pace.left(done, total), text, columns));
+  update(done: number, total: number, text: string, unit = ""): void {
+    const words = wordsOf({ done, total, secondsLeft: this.#pace.left(done, total), unit, text });
+    this.#show(barLine(done / total, words, Deno.consoleSize().columns));
   }
 
   line(text: string): void {
@@ -97,13 +102,12 @@ class PlainLines implements Progress {
   readonly #pace = new Pace();
   #lastMs = -Infinity;
 
-  update(done: number, total: number, text: string): void {
-    const left = this.#pace.left(done, total);
+  update(done: number, total: number, text: string, unit = ""): void {
+    const words = wordsOf({ done, total, secondsLeft: this.#pace.left(done, total), unit, text });
     const now = performance.now();
     if (now - this.#lastMs < PLAIN_INTERVAL_MS && done < total) return;
     this.#lastMs = now;
-    const eta = left === null ? "" : `  ETA ${formatDuration(left)}`;
-    this.line(`${done}/${total}${eta}  ${text}`);
+    this.line(words);
   }
 
   line(text: string): void {

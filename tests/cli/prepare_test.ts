@@ -28,7 +28,7 @@ Deno.test("texts become a folder, shown as a table; --verify reads it back and f
     assert.match(made.text, /\nprose +training +2 +[\d,]+ +[\d,]+ +\d\.\d\d +1\n/);
     assert.match(made.text, /\ncode +validation +1 +[\d,]+ +[\d,]+ +\d\.\d\d +1\n/);
     assert.match(made.text, /\nWrote data\/mine\n$/);
-    assert.match(made.error, /^\d+\/101 {2}kB {2}\d+\.\d MB\/s/m);
+    assert.match(made.error, /^\d+\/101 kB {2}ETA \d+s {2}\d+\.\d MB\/s$/m);
     const verified = await run(folder, "--verify", "--output", "data/mine");
     assert.equal(verified.code, 0, verified.error);
     assert.match(verified.text, /data\/mine is as its manifest says\n$/);
