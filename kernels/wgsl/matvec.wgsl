@@ -6,6 +6,7 @@ override ROWS: u32 = 1u; // M, at most MAX_ROWS
 override GROUP: u32 = 64u;
 
 const MAX_ROWS = 8u;
+const IS_LEFT_ALONG_K = true; // left is stored (M, K)
 const NO_ADDEND = 0u;
 const ADDEND = 1u;
 const OUT_ITSELF = 2u;

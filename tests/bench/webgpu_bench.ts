@@ -23,7 +23,7 @@ import { type Case, productCases } from "./webgpu_products.ts";
 import ceilings from "./webgpu_ceilings.wgsl" with { type: "text" };
 
 const GROUP = 256;
-const REPEATS = 5;
+const REPEATS = 9;
 const MIN_MS = 50;
 /** Fewer than a context submits by itself. */
 const DISPATCHES = 200;

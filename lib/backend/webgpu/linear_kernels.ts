@@ -67,10 +67,8 @@ interface Profile {
   readonly tilings: readonly Tiling[];
   /** A tiling with fewer workgroups than this leaves parts of the adapter idle. */
   readonly minTiles: number;
-  /** Whether 16 bytes at once are cheaper than words: tiles read texels, few rows read a weight in fours of words. */
+  /** Whether 16 bytes at once are cheaper than words: operands are read as texels, weights of few rows in fours of words. */
   readonly usesTexels: boolean;
-  /** Rows up to which matvec.wgsl is the faster kernel, at most its MAX_ROWS. */
-  readonly maxFewRows: number;
   /** Threads that share rows of a weight in matvec.wgsl, and threads of its workgroups. */
   readonly lanes: number;
   readonly group: number;
@@ -84,7 +82,6 @@ const HARDWARE: Profile = {
   ],
   minTiles: 128,
   usesTexels: false,
-  maxFewRows: 8,
   lanes: 32,
   group: 128,
 };
@@ -101,10 +98,12 @@ const SOFTWARE: Profile = {
   ],
   minTiles: 4,
   usesTexels: true,
-  maxFewRows: 6,
   lanes: 1,
   group: 8,
 };
+
+/** Rows up to which matvec.wgsl is the faster kernel: its MAX_ROWS. */
+const MAX_FEW_ROWS = 8;
 
 /** The textures of the two operands. */
 const LEFT_PLACE = 0;
@@ -116,11 +115,12 @@ const UNPACK_COUNT = 32;
 
 /** Enqueues one product. */
 export function multiply(gpu: GpuContext, product: Product): void {
-  const { usesTexels, maxFewRows } = profileOf(gpu), { m, right } = product;
+  const { usesTexels } = profileOf(gpu), { m, right } = product;
   const isWithWeight = product.isLeftAlongK && product.isRightAlongK;
-  if (!isWithWeight || m > maxFewRows || usesTexels && m > 1 && right.dtype === "f32") {
+  if (!isWithWeight || m > MAX_FEW_ROWS || usesTexels && m > 1 && right.dtype === "f32") {
     multiplyTiled(gpu, usesTexels ? unpacked(gpu, product) : product);
   } else if (usesTexels) {
+    // Decoding a weight again for each of a few rows costs less than unpacking it for a tile.
     for (let row = 0; row < m; row++) multiplyFew(gpu, rowOf(product, row));
   } else {
     multiplyFew(gpu, product);
@@ -164,7 +164,8 @@ function unpacked(gpu: GpuContext, product: Product): Product {
 function multiplyTiled(gpu: GpuContext, product: Product): void {
   const { m, n, k, isLeftAlongK, isRightAlongK } = product;
   const { tilings, minTiles, usesTexels } = profileOf(gpu);
-  const operands = operandsOf(product, usesTexels), isAligned = isOutAligned(product);
+  const operands = operandsOf(product, usesTexels ? "both" : "none"),
+    isAligned = isOutAligned(product);
   const tiling = tilings.find((one) => suits(one, product, operands, minTiles)) ??
     tilings[tilings.length - 1];
   const along = `${Number(isLeftAlongK)}${Number(isRightAlongK)}`;
@@ -199,7 +200,7 @@ function multiplyTiled(gpu: GpuContext, product: Product): void {
 function multiplyFew(gpu: GpuContext, product: Product): void {
   const { m, n, k, outWidth, outColumn } = product;
   const { lanes, group } = profileOf(gpu);
-  const operands = operandsOf(product, false), reader = readerOf(gpu, product);
+  const reader = readerOf(gpu, product), operands = operandsOf(product, reader.texels);
   const kind = addendKind(product);
   const kernel = gpu.variant(`matvec ${m} ${kind} ${reader.entryPoint} ${operands.key}`, () => {
     const sum = laneSums(gpu);
@@ -225,11 +226,16 @@ function multiplyFew(gpu: GpuContext, product: Product): void {
 /** The kernel that reads the weight of a product of few rows. */
 function readerOf(gpu: GpuContext, { k, right }: Product) {
   const { usesTexels } = profileOf(gpu), isBlocks = isQuantized(right.dtype);
-  if (usesTexels && isBlocks) return { entryPoint: "product_blocks", sources: [matvecWords] };
-  if (isBlocks) return { entryPoint: "product_quantized", sources: [matvecQuantized] };
+  if (usesTexels && isBlocks) {
+    return { entryPoint: "product_blocks", sources: [matvecWords], texels: "left" as const };
+  }
+  const texels = usesTexels ? "left" as const : "none" as const;
+  if (isBlocks) return { entryPoint: "product_quantized", sources: [matvecQuantized], texels };
   const isInFours = right.dtype !== "f32" && k % 8 === 0 && right.byteOffset % 16 === 0;
-  if (usesTexels && isInFours) return { entryPoint: "product_halves", sources: [matvecWords] };
-  return { entryPoint: "product", sources: [] };
+  if (usesTexels && isInFours) {
+    return { entryPoint: "product_halves", sources: [matvecWords], texels };
+  }
+  return { entryPoint: "product", sources: [], texels };
 }
 
 function profileOf(gpu: GpuContext): Profile {
@@ -261,11 +267,13 @@ function tileCount({ m, n }: Product, tiling: Tiling): number {
   return Math.ceil(m / (tall * threadsDown)) * Math.ceil(n / (wide * threadsAcross));
 }
 
-function tensorsOf({ out, right, left, addend }: Product, { areTexels }: Operands): Operand[] {
-  const factors = areTexels
-    ? [{ texels: right, place: RIGHT_PLACE }, { texels: left, place: LEFT_PLACE }]
-    : [right, left];
-  return [out, ...factors, addend === "out" ? null : addend];
+function tensorsOf({ out, right, left, addend }: Product, { texels }: Operands): Operand[] {
+  return [
+    out,
+    texels === "both" ? { texels: right, place: RIGHT_PLACE } : right,
+    texels === "none" ? left : { texels: left, place: LEFT_PLACE },
+    addend === "out" ? null : addend,
+  ];
 }
 
 /** The shaders' NO_ADDEND, ADDEND and OUT_ITSELF. */
@@ -278,32 +286,40 @@ function isOutAligned({ out, addend, n, outWidth, outColumn }: Product): boolean
   return (n | outWidth | outColumn) % 4 === 0 && out.byteOffset % 16 === 0 && isAddendAligned;
 }
 
+/** Which operands are read as texels. */
+type Texels = "none" | "left" | "both";
+
 /** Sources that read the two operands, and what names this choice. */
 interface Operands {
   readonly key: string;
-  readonly areTexels: boolean;
+  readonly texels: Texels;
   /** Larger tiles of a thread are not worth their code, in seconds of compiling on a processor. */
   readonly maxEdge: number;
   readonly sources: readonly string[];
   readonly constants: Readonly<Record<string, number>>;
 }
 
-function operandsOf(product: Product, usesTexels: boolean): Operands {
+function operandsOf(product: Product, wanted: Texels): Operands {
   const { left, right, leftWidth, leftColumn, rightWidth } = product;
   const isLeftAligned = (leftWidth | leftColumn) % 4 === 0 && left.byteOffset % 16 === 0;
   const isRightWhole = rightWidth % 4 === 0;
   const isRightAligned = isRightWhole && right.dtype === "f32" && right.byteOffset % 16 === 0;
-  if (usesTexels && isLeftAligned && isRightAligned) {
+  if (wanted === "both" && isLeftAligned && isRightAligned) {
     const sources = [rowsTexels, weightTexels], constants = { TEXELS_PER_ROW };
-    return { key: "texels", areTexels: true, maxEdge: 16, sources, constants };
+    return { key: "texels", texels: "both", maxEdge: 16, sources, constants };
   }
-  const areTexels = false;
-  const rows = isLeftAligned ? rowsAligned : rowsAny;
-  const key = `${isLeftAligned} ${isRightWhole} ${isRightAligned} ${right.dtype}`;
+  const texels = wanted === "left" && isLeftAligned ? "left" : "none";
+  const rows = texels === "left" ? rowsTexels : isLeftAligned ? rowsAligned : rowsAny;
+  const leftConstants: Record<string, number> = texels === "left" ? { TEXELS_PER_ROW } : {};
+  const key = `${texels} ${isLeftAligned} ${isRightWhole} ${isRightAligned} ${right.dtype}`;
   const maxEdge = !isLeftAligned || !isRightWhole ? 4 : isRightAligned ? 16 : 8;
   if (isRightAligned) {
-    return { key, areTexels, maxEdge, sources: [rows, weightAligned], constants: {} };
+    return { key, texels, maxEdge, sources: [rows, weightAligned], constants: leftConstants };
   }
-  const constants = { DTYPE: weightTypeCode(right.dtype), IS_WHOLE: Number(isRightWhole) };
-  return { key, areTexels, maxEdge, sources: [rows, elements, weightAny], constants };
+  const constants = {
+    ...leftConstants,
+    DTYPE: weightTypeCode(right.dtype),
+    IS_WHOLE: Number(isRightWhole),
+  };
+  return { key, texels, maxEdge, sources: [rows, elements, weightAny], constants };
 }
