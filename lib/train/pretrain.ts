@@ -25,6 +25,7 @@ export interface PretrainData {
     /** Where a sample comes from, for people: source, epoch, file, block. */
     describe(globalIndex: number): string;
   };
+  /** Sources without held-out text are left out; without any the run is not validated. */
   readonly heldOut: readonly HeldOutSource[];
 }
 

@@ -55,9 +55,8 @@ export async function openRunData(
     sequenceLength,
     config.seed,
   );
-  const heldOut = manifest.sources.map(({ name, validation }) =>
-    new HeldOutTokens(name, open(validation), sequenceLength)
-  );
+  const heldOut = manifest.sources.filter(({ validation }) => validation.tokens > 1)
+    .map(({ name, validation }) => new HeldOutTokens(name, open(validation), sequenceLength));
   const files = opened.move();
   return {
     data: { samples, heldOut },

@@ -16,7 +16,10 @@ import { SMALL_RUN } from "./training_setup.ts";
 const tokenizer = await llamaTokenizer();
 
 /** Runs `body` with a configuration that fits freshly prepared data in its folder. */
-async function withData(body: (config: RunConfig, folder: string) => Promise<void>) {
+async function withData(
+  body: (config: RunConfig, folder: string) => Promise<void>,
+  validationShare = 0.05,
+) {
   await inTempFolder(async (root) => {
     writeFiles(root, {
       "texts/a.md": prose(4000, 1),
@@ -31,7 +34,7 @@ async function withData(body: (config: RunConfig, folder: string) => Promise<voi
       tokenizer,
       tokenizerName: "llama",
       chunkTokens: 500,
-      validationShare: 0.05,
+      validationShare,
     });
     const model = { ...SMALL_RUN.model, vocabSize: 32000 };
     await body({ ...SMALL_RUN, model, data: { ...SMALL_RUN.data, path: folder } }, folder);
@@ -69,6 +72,12 @@ Deno.test("samples and held-out text of all sources, and the tokenizer for check
     assert.equal(saved.fingerprint(), tokenizer.fingerprint());
     assert.equal(saved.vocabulary.addsBos, false);
   }));
+
+Deno.test("data of which nothing is held out has no source to validate", () =>
+  withData(async (config) => {
+    using opened = await openRunData(config);
+    assert.deepEqual(opened.data.heldOut, []);
+  }, 0));
 
 Deno.test("without weights a source counts by its tokens", () =>
   withData(async (config, folder) => {
