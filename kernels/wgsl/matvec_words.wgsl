@@ -4,6 +4,12 @@
 
 @group(0) @binding(2) var<storage, read> weight_fours: array<vec4<u32>>;
 
+// The four words that each row of the weight has read last, and where they are: most blocks start where one has ended.
+var<private> held: array<vec4<u32>, 4>;
+var<private> held_at: array<u32, 4>;
+
+const NOWHERE = 0xffffffffu;
+
 // Elements of the left operand that meet one block of the weight.
 var<private> block: array<vec4<f32>, 8>;
 
@@ -58,21 +64,34 @@ fn dot_nibbles(words: vec4<u32>) -> f32 {
     dot(signed_nibbles(four.w, 4u), block[3]) + dot(signed_nibbles(four.w, 0u), block[7]);
 }
 
-// The block that starts at half `start`, times the left operand's.
-fn dot_block(start: u32) -> f32 {
+// The words of `row` at `at`.
+fn held_four(row: u32, at: u32) -> vec4<u32> {
+  var four = held[row];
+  if (held_at[row] != at) {
+    four = weight_fours[at];
+  }
+  return four;
+}
+
+// The block of `row` that starts at half `start`, times the left operand's.
+fn dot_block(row: u32, start: u32) -> f32 {
   let at = start / 8u;
   let first = start / 2u % 4u;
   let is_low = start % 2u == 0u;
-  let near = weight_fours[at];
+  let near = held_four(row, at);
   let far = weight_fours[at + 1u];
   let words = words_from(near, far, first);
   let scale = unpack2x16float(select(words.x >> 16u, words.x, is_low)).x;
   if (DTYPE == Q8_0) {
     let last = weight_fours[at + 2u];
+    held[row] = last;
+    held_at[row] = at + 2u;
     let more = words_from(far, last, first);
     let end = words_from(last, last, first).x;
     return scale * dot_bytes(after_scale(words, more.x, is_low), after_scale(more, end, is_low));
   }
+  held[row] = far;
+  held_at[row] = at + 1u;
   return scale * dot_nibbles(after_scale(words, words_from(far, far, first).x, is_low));
 }
 
@@ -122,13 +141,14 @@ fn product_blocks(
   let halves = select(Q4_0_HALVES, Q8_0_HALVES, DTYPE == Q8_0);
   let blocks = p.k / BLOCK;
   let starts = 2u * p.weight_at + weight_rows(n) * blocks * halves;
+  held_at = array<u32, 4>(NOWHERE, NOWHERE, NOWHERE, NOWHERE);
   for (var b = 0u; b < blocks; b++) {
     fetch_block(b * BLOCK);
     sums[0] += vec4<f32>(
-      dot_block(starts.x + b * halves),
-      dot_block(starts.y + b * halves),
-      dot_block(starts.z + b * halves),
-      dot_block(starts.w + b * halves),
+      dot_block(0u, starts.x + b * halves),
+      dot_block(1u, starts.y + b * halves),
+      dot_block(2u, starts.z + b * halves),
+      dot_block(3u, starts.w + b * halves),
     );
   }
   finish(n, thread);
