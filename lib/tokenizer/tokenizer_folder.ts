@@ -1,5 +1,5 @@
-// A tokenizer's files in a model folder: loads `tokenizer.model` or `tokenizer.json`, writes the
-// latter for transformers.
+// A tokenizer's files in a model folder: loads `tokenizer.json` or `tokenizer.model`, writes the
+// former for transformers.
 
 import { FormatError } from "../core/errors.ts";
 import { readSentencePieceModel } from "./sentencepiece_model.ts";
@@ -8,12 +8,13 @@ import { readTokenizerConfig, readTokenizerJson } from "./tokenizer_json.ts";
 import { type Literal, METASPACE, type Vocabulary } from "./vocabulary.ts";
 
 /** Either of these makes a folder one with a tokenizer. */
-export const TOKENIZER_FILES: readonly string[] = ["tokenizer.model", "tokenizer.json"];
+export const TOKENIZER_FILES: readonly string[] = ["tokenizer.json", "tokenizer.model"];
 
 /**
- * Loads the tokenizer of a model folder; `tokenizer.model` wins over `tokenizer.json`. Whether
- * prompts begin with BOS is taken from `tokenizer_config.json`, true where that says nothing.
- * @throws {FormatError} when neither file is there or one is not a Llama tokenizer.
+ * Loads the tokenizer of a model folder. Where both are there, `tokenizer.json` is read, as by
+ * transformers: it alone has the tokens that were added after training, such as those of chats.
+ * Whether prompts begin with BOS is taken from `tokenizer_config.json`, true where that says nothing.
+ * @throws {FormatError} when neither file is there or the one read is not a Llama tokenizer.
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const configPath = `${folder}/tokenizer_config.json`;
@@ -24,6 +25,8 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     configPath,
   );
   const modelPath = `${folder}/tokenizer.model`, jsonPath = `${folder}/tokenizer.json`;
+  const json = await readIfThere(jsonPath);
+  if (json !== null) return new Tokenizer(readTokenizerJson(utf8.decode(json), jsonPath, config));
   const model = await readIfThere(modelPath);
   if (model !== null) {
     return new Tokenizer({
@@ -31,13 +34,9 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       addsBos: config.addsBos,
     });
   }
-  const json = await readIfThere(jsonPath);
-  if (json === null) {
-    throw new FormatError(
-      `Cannot load a tokenizer from "${folder}": found neither tokenizer.model nor tokenizer.json`,
-    );
-  }
-  return new Tokenizer(readTokenizerJson(utf8.decode(json), jsonPath, config));
+  throw new FormatError(
+    `Cannot load a tokenizer from "${folder}": found neither tokenizer.json nor tokenizer.model`,
+  );
 }
 
 /** What of a saved tokenizer is not in its vocabulary. */

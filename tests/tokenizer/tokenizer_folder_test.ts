@@ -2,12 +2,13 @@
 // tests/golden/tokenizer/README.md.
 
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { llamaTokenizer } from "../../lib/tokenizer/tokenizer.ts";
 import { loadTokenizer, saveTokenizer } from "../../lib/tokenizer/tokenizer_folder.ts";
+import { inTempFolder } from "../temp_folder.ts";
 
-Deno.test("a saved tokenizer is the same one", async () => {
-  const folder = await Deno.makeTempDir();
-  try {
+Deno.test("a saved tokenizer is the same one", () =>
+  inTempFolder(async (folder) => {
     const tokenizer = await llamaTokenizer();
     await saveTokenizer(tokenizer, folder, { addBos: false, modelMaxLength: 2048 });
     const loaded = await loadTokenizer(folder);
@@ -18,24 +19,25 @@ Deno.test("a saved tokenizer is the same one", async () => {
     }
     const options = { parseSpecial: true, addBos: true };
     assert.deepEqual(loaded.encode("a</s>b", options), tokenizer.encode("a</s>b", options));
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-});
+  }));
 
-Deno.test("tokenizer.model wins, and a folder without either is refused", async () => {
-  const folder = await Deno.makeTempDir();
-  try {
+Deno.test("tokenizer.json wins, as it alone has the added tokens, and a folder without either is refused", () =>
+  inTempFolder(async (folder) => {
     await assert.rejects(loadTokenizer(folder), {
       name: "FormatError",
       message:
-        `Cannot load a tokenizer from "${folder}": found neither tokenizer.model nor tokenizer.json`,
+        `Cannot load a tokenizer from "${folder}": found neither tokenizer.json nor tokenizer.model`,
     });
-    await Deno.writeTextFile(`${folder}/tokenizer.json`, "{}");
-    await assert.rejects(loadTokenizer(folder), { message: /tokenizer\.json": model is missing/ });
-    await Deno.writeFile(`${folder}/tokenizer.model`, new Uint8Array());
+    Deno.writeFileSync(join(folder, "tokenizer.model"), new Uint8Array());
     await assert.rejects(loadTokenizer(folder), { message: /tokenizer\.model": it has no pieces/ });
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-});
+    await saveTokenizer(await llamaTokenizer(), folder, { addBos: true, modelMaxLength: 2048 });
+    const path = join(folder, "tokenizer.json");
+    const json = JSON.parse(Deno.readTextFileSync(path));
+    json.added_tokens.push({ ...json.added_tokens[0], id: 32000, content: "<|im_start|>" });
+    Deno.writeTextFileSync(path, JSON.stringify(json));
+    const loaded = await loadTokenizer(folder);
+    const ids = loaded.encode("<|im_start|>user", { parseSpecial: true });
+    assert.deepEqual([...ids], [32000, 1404]);
+    Deno.writeTextFileSync(path, "{}");
+    await assert.rejects(loadTokenizer(folder), { message: /tokenizer\.json": model is missing/ });
+  }));
