@@ -1,7 +1,7 @@
 // Rows of heads out of textures, four elements at a time, where heads are multiples of four. Joined in front of the
 // attention kernels in place of attention_aligned.wgsl.
 
-override TEXELS_PER_ROW: u32 = 8192u;
+override TEXELS_PER_ROW: u32 = 1024u;
 
 @group(0) @binding(3) var query_texels: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(4) var key_texels: texture_storage_2d<rgba32float, read>;

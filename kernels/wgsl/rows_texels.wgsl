@@ -1,7 +1,7 @@
 // The left operand of a product out of a texture, four elements at a time, where rows are multiples of four. Joined in
 // front of linear.wgsl in place of rows_aligned.wgsl. Texel 0 is zero.
 
-override TEXELS_PER_ROW: u32 = 8192u;
+override TEXELS_PER_ROW: u32 = 1024u;
 
 @group(0) @binding(3) var left_texels: texture_storage_2d<rgba32float, read>;
 

@@ -75,9 +75,11 @@ export class GpuContext {
     this.#texels = new TexelStore(gpu);
   }
 
-  /** Bytes that one binding may span, as a buffer or as texels. */
+  /** Bytes that one binding may span: as a buffer, and on a software adapter as texels. */
   get maxBindingBytes(): number {
-    return Math.min(this.gpu.adapter.limits.maxStorageBufferBindingSize, MAX_TEXEL_BYTES);
+    const { isSoftware, limits } = this.gpu.adapter;
+    const bytes = limits.maxStorageBufferBindingSize;
+    return isSoftware ? Math.min(bytes, MAX_TEXEL_BYTES) : bytes;
   }
 
   /**

@@ -1,17 +1,19 @@
 // Operands as texels of four elements. A processor that plays the graphics card loads the 16 bytes of a texel at once, but
-// the words of a buffer one by one, each with its own check; so matrix products there read copies of their operands in
-// textures, one texture a place in the product.
+// the words of a buffer one by one, each with its own check; so matrix products and attention there read copies of their
+// operands in textures, one texture a place among the operands.
 
 import type { WebgpuDevice } from "./device.ts";
 
-/** Texels of a row of every texture: as many as every adapter has. The shaders take it as an override constant. */
-export const TEXELS_PER_ROW = 8192;
+/** Texels of a row that hold an operand. The shaders take it as an override constant. */
+export const TEXELS_PER_ROW = 1024;
+/** A cache line more: rows of matrices, often powers of two wide, would else compete for the same few places in a cache. */
+const WIDTH = TEXELS_PER_ROW + 4;
 const TEXEL_BYTES = 16;
 const ROW_BYTES = TEXELS_PER_ROW * TEXEL_BYTES;
 /** Rows that every adapter has. */
 const MAX_ROWS = 8192;
 /** Rows taken at the first need: enough for small models, so that the texture does not grow later. */
-const MIN_ROWS = 64;
+const MIN_ROWS = 512;
 
 /** Bytes of the largest operand. The first row stays zero. */
 export const MAX_TEXEL_BYTES = (MAX_ROWS - 1) * ROW_BYTES;
@@ -48,7 +50,7 @@ export class TexelStore implements Disposable {
     const height = Math.min(MAX_ROWS, Math.max(MIN_ROWS, 2 * rowsFor(bytes)));
     const texture = this.#gpu.device.createTexture({
       label: `texels ${place}`,
-      size: [TEXELS_PER_ROW, height],
+      size: [WIDTH, height],
       format: "rgba32float",
       usage,
     });
