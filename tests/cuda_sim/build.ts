@@ -7,9 +7,22 @@ const KERNELS = `${ROOT}/kernels/cuda`;
 const DIST = `${ROOT}/dist/cuda_sim`;
 
 const FLAGS = [
-  ...["-std=c++20", "-O3", "-march=native", "-fPIC", "-fvisibility=hidden", "-w"],
+  ...[
+    "-std=c++20",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=off",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-w",
+  ],
   ...["-DCUDA_SIM=1", `-I${HERE}`],
 ];
+// g++ would take structures apart before their accesses, and so their alignment, can be judged.
+const GCC_FLAGS = ["-fno-tree-sra"];
+// clang++ does not report what it moves under a mask; and version 19 drops the second fabsf of fabsf(a) > fabsf(c ? b : 0),
+// unless it does not know that function.
+const CLANG_FLAGS = ["-fno-vectorize", "-fno-slp-vectorize", "-fno-builtin-fabsf"];
 const LIBRARY_NAMES = ["libcuda.so.1", "libcudart.so.12", "libcublasLt.so.12"] as const;
 const LIBRARY = "libcuda_sim.so";
 
@@ -165,9 +178,8 @@ function compileFamily(
   const family = name.replace(".cu", "");
   const text =
     `#include "cuda_sim.h"\nnamespace family_${family} {\n#include "${kernels}/${name}"\n}\n`;
-  // g++ would take structures apart before their accesses, and so their alignment, can be judged.
-  const whole = compiler === "g++" ? ["-fno-tree-sra"] : [];
-  const flags = [...FLAGS, "-fsanitize=thread", ...whole];
+  const instrumented = ["-fsanitize=thread", ...compiler === "g++" ? GCC_FLAGS : CLANG_FLAGS];
+  const flags = [...FLAGS, ...instrumented];
   return compile(compiler, name, text, flags, scratch, (one) => translate(one, family));
 }
 

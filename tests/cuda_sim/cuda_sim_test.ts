@@ -204,7 +204,7 @@ const MISTAKES: Readonly<Record<string, readonly [RegExp, (cuda: Simulated) => v
     (cuda) => launchFaulty(cuda, "passes_on"),
   ],
   "blocks that add to one number": [
-    /accumulates, block \(\d, .*race in device memory: read at byte 256 .* that another block wrote/,
+    /accumulates, block \(\d, .*race in device memory: (read|write) at byte 256 .* that another block wrote/,
     ({ launch, arena: { tensors: { x, y } } }) =>
       launch("accumulates", [2, 1, 1], BLOCK, 0, [y, x]),
   ],

@@ -123,11 +123,16 @@ template <unsigned BYTES, bool IS_WRITTEN> inline void note(const void *place) {
   else note_shared(place, BYTES, IS_WRITTEN ? Touch::WRITE : Touch::READ);
 }
 
-/** Structures: 16 bytes are what one instruction moves. */
-template <bool IS_WRITTEN> void note_range(const char *place, size_t bytes) {
+template <bool IS_WRITTEN> void note_bytes(const void *place, size_t bytes) {
+  const char *start = static_cast<const char *>(place);
   if (!is_device(place) && !is_shared(place)) return note_elsewhere(place, IS_WRITTEN);
-  if (bytes == 16) return note<16, IS_WRITTEN>(place);
-  for (size_t i = 0; i < bytes; i++) note<1, IS_WRITTEN>(place + i);
+  for (size_t i = 0; i < bytes; i++) note<1, IS_WRITTEN>(start + i);
+}
+
+/** Structures: 16 bytes are what one instruction moves. */
+template <bool IS_WRITTEN> void note_range(const void *place, size_t bytes) {
+  if (bytes == 16) note<16, IS_WRITTEN>(place);
+  else note_bytes<IS_WRITTEN>(place, bytes);
 }
 
 } // namespace
@@ -201,9 +206,8 @@ bool check_range(const char *what, const void *place, size_t bytes, bool is_writ
 }
 
 void note_access(const void *place, unsigned bytes, bool is_written) {
-  const char *start = static_cast<const char *>(place);
   if (bytes == 4) return is_written ? note<4, true>(place) : note<4, false>(place);
-  return is_written ? note_range<true>(start, bytes) : note_range<false>(start, bytes);
+  return is_written ? note_range<true>(place, bytes) : note_range<false>(place, bytes);
 }
 
 unsigned atomic(Atomic operation, unsigned *place, unsigned value) {
@@ -224,39 +228,41 @@ unsigned atomic(Atomic operation, unsigned *place, unsigned value) {
 } // namespace cuda_sim
 
 using cuda_sim::note;
+using cuda_sim::note_bytes;
 using cuda_sim::note_range;
 
-// The hooks are called from within the library only.
+// The hooks are called from within the library only. What is called unaligned the compiler has put together from smaller
+// accesses of the source.
 #define HOOK extern "C" void
 #define ACCESS(bytes)                                                                              \
   HOOK __tsan_read##bytes(void *place) { note<bytes, false>(place); }                              \
   HOOK __tsan_write##bytes(void *place) { note<bytes, true>(place); }                              \
-  HOOK __tsan_unaligned_read##bytes(void *place) { note<bytes, false>(place); }                    \
-  HOOK __tsan_unaligned_write##bytes(void *place) { note<bytes, true>(place); }
+  HOOK __tsan_unaligned_read##bytes(void *place) { note_bytes<false>(place, bytes); }              \
+  HOOK __tsan_unaligned_write##bytes(void *place) { note_bytes<true>(place, bytes); }
 ACCESS(1)
 ACCESS(2)
 ACCESS(4)
 ACCESS(8)
 ACCESS(16)
-HOOK __tsan_read_range(char *place, size_t bytes) { note_range<false>(place, bytes); }
-HOOK __tsan_write_range(char *place, size_t bytes) { note_range<true>(place, bytes); }
+HOOK __tsan_read_range(void *place, size_t bytes) { note_range<false>(place, bytes); }
+HOOK __tsan_write_range(void *place, size_t bytes) { note_range<true>(place, bytes); }
 HOOK __tsan_init() {}
 HOOK __tsan_func_entry(void *) {}
 HOOK __tsan_func_exit() {}
 HOOK __tsan_vptr_update(void **, void *) {}
 HOOK __tsan_vptr_read(void **) {}
 // clang++ names these where g++ leaves memcpy and memset.
-extern "C" void *__tsan_memcpy(char *to, const char *from, size_t bytes) {
+extern "C" void *__tsan_memcpy(void *to, const void *from, size_t bytes) {
   note_range<false>(from, bytes);
   note_range<true>(to, bytes);
   return memcpy(to, from, bytes);
 }
-extern "C" void *__tsan_memmove(char *to, const char *from, size_t bytes) {
+extern "C" void *__tsan_memmove(void *to, const void *from, size_t bytes) {
   note_range<false>(from, bytes);
   note_range<true>(to, bytes);
   return memmove(to, from, bytes);
 }
-extern "C" void *__tsan_memset(char *to, int value, size_t bytes) {
+extern "C" void *__tsan_memset(void *to, int value, size_t bytes) {
   note_range<true>(to, bytes);
   return memset(to, value, bytes);
 }
