@@ -35,12 +35,18 @@ export {
 export { type LoadedModel, type WeightChoice } from "./lib/generate/load_model.ts";
 export { computeLogits } from "./lib/generate/logits.ts";
 export { DEFAULT_SAMPLING } from "./lib/generate/sampling.ts";
-export { llamaTokenizer, Tokenizer } from "./lib/tokenizer/tokenizer.ts";
+export { type ModelConfig } from "./lib/model/config.ts";
+export { type Model } from "./lib/model/forward.ts";
+export { type DecodeOptions, type StreamDecoder } from "./lib/tokenizer/decoder.ts";
+export { type EncodeOptions, llamaTokenizer, Tokenizer } from "./lib/tokenizer/tokenizer.ts";
 export { loadTokenizer } from "./lib/tokenizer/tokenizer_folder.ts";
+export { type Checkpoint } from "./lib/train/checkpoint.ts";
 export { type LoadedConfig, loadRunConfig, type RunConfig } from "./lib/train/config.ts";
+export { type StepMetrics, type ValidationMetrics } from "./lib/train/metrics.ts";
+export { type RunPlan } from "./lib/train/plan.ts";
 export { type PretrainHooks, type PretrainOutcome } from "./lib/train/pretrain.ts";
 export { train, type TrainOptions } from "./lib/train/train.ts";
-export { parseOverride } from "./lib/train/yaml_file.ts";
+export { type Override, parseOverride } from "./lib/train/yaml_file.ts";
 export { type SamplingOptions } from "./lib/core/ops.ts";
 export { DeviceError, FormatError, TinyllamaError, UsageError } from "./lib/core/errors.ts";
 
