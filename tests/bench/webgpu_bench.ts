@@ -5,6 +5,7 @@
 //   deno run -A tests/bench/webgpu_bench.ts [--model configs/models/nano-15m.yaml] [--rows 1024] [--json FILE]
 
 // deno-lint-ignore-file no-console
+import process from "node:process";
 import { parseArgs } from "node:util";
 import { webgpuBackend } from "../../lib/backend/webgpu/backend.ts";
 import { CommandStream } from "../../lib/backend/webgpu/command_stream.ts";
@@ -37,28 +38,37 @@ interface Encoding {
   readonly microsecondsOnDevice: number;
 }
 
-interface Ceilings {
-  readonly copyGbs: number;
-  readonly multiplyAddGflops: number;
+/** Milliseconds of the wall clock, and of all processors together: what a software adapter takes on a busy machine. */
+interface Time {
+  readonly ms: number;
+  readonly processorMs: number;
 }
 
 /**
- * Milliseconds of `run`: the least over repeats, which other work on the machine disturbs least, each of as many runs as
- * take long beside waiting for the device.
+ * The time of `run`: the least over repeats, which other work on the machine disturbs least, each of as many runs as take
+ * long beside waiting for the device.
  */
-async function elapsedMs(run: () => void, done: () => Promise<unknown>): Promise<number> {
-  const time = async (runs: number) => {
+async function timeOf(run: () => void, done: () => Promise<unknown>): Promise<Time> {
+  const time = async (runs: number): Promise<Time> => {
     await done();
-    const start = performance.now();
+    const start = performance.now(), used = process.cpuUsage();
     for (let i = 0; i < runs; i++) run();
     await done();
-    return performance.now() - start;
+    const { user, system } = process.cpuUsage(used);
+    return { ms: (performance.now() - start) / runs, processorMs: (user + system) / 1000 / runs };
   };
   await time(1);
-  const runs = Math.max(1, Math.ceil(MIN_MS / await time(1)));
-  const times: number[] = [];
-  for (let repeat = 0; repeat < REPEATS; repeat++) times.push(await time(runs) / runs);
-  return Math.min(...times);
+  const runs = Math.max(1, Math.ceil(MIN_MS / (await time(1)).ms));
+  const times: Time[] = [];
+  for (let repeat = 0; repeat < REPEATS; repeat++) times.push(await time(runs));
+  return least(times);
+}
+
+function least(times: readonly Time[]): Time {
+  return {
+    ms: Math.min(...times.map(({ ms }) => ms)),
+    processorMs: Math.min(...times.map(({ processorMs }) => processorMs)),
+  };
 }
 
 /** A context beside the backend's, on the same device. */
@@ -94,11 +104,20 @@ async function measureEncoding(gpu: WebgpuDevice): Promise<Encoding> {
   const encoding = {
     microsecondsByOperation: await host(enqueue),
     microsecondsByReplay: await host(replay),
-    microsecondsOnDevice: await elapsedMs(replay, done) * 1000 / DISPATCHES,
+    microsecondsOnDevice: (await timeOf(replay, done)).ms * 1000 / DISPATCHES,
   };
   memory[Symbol.dispose]();
   context.destroy();
   return encoding;
+}
+
+/** Bytes and floating-point operations of the kernels of webgpu_ceilings.wgsl. */
+const COPY_VECTORS = 1 << 22, COPY_BYTES = 32 * COPY_VECTORS;
+const ROUNDS = 1024, MULTIPLY_THREADS = 1 << 16, MULTIPLY_FLOPS = 96 * ROUNDS * MULTIPLY_THREADS;
+
+interface Ceilings {
+  readonly copy: Time;
+  readonly multiplyAdd: Time;
 }
 
 async function measureCeilings(gpu: WebgpuDevice): Promise<Ceilings> {
@@ -108,22 +127,13 @@ async function measureCeilings(gpu: WebgpuDevice): Promise<Ceilings> {
     copy: { entryPoint: "copy", constants },
     multiplyAdd: { entryPoint: "multiply_add", constants },
   });
-  const count = 1 << 24, rounds = 1024, threads = 1 << 16;
-  const spec = { dtype: "f32", shape: [count] } as const;
+  const spec = f32(4 * COPY_VECTORS);
   using arena = memory.allocate("ceilings", { out: spec, x: spec });
   const { out, x } = arena.tensors;
-  const copyMs = await elapsedMs(
-    () => context.run(kernels.copy, [out, x], [count / 4], [], count / 4 / GROUP),
-    done,
-  );
-  const multiplyMs = await elapsedMs(
-    () => context.run(kernels.multiplyAdd, [out], [rounds], [0.5], threads / GROUP),
-    done,
-  );
-  const measured = {
-    copyGbs: 8 * count / copyMs / 1e6,
-    multiplyAddGflops: 96 * rounds * threads / multiplyMs / 1e6,
-  };
+  const copy = () => context.run(kernels.copy, [out, x], [COPY_VECTORS], [], COPY_VECTORS / GROUP);
+  const multiplyAdd = () =>
+    context.run(kernels.multiplyAdd, [out], [ROUNDS], [0.5], MULTIPLY_THREADS / GROUP);
+  const measured = { copy: await timeOf(copy, done), multiplyAdd: await timeOf(multiplyAdd, done) };
   memory[Symbol.dispose]();
   context.destroy();
   return measured;
@@ -316,27 +326,34 @@ const cases = [
   ...products.cases,
 ];
 const before = await measureCeilings(gpu);
-const rates: number[] = [];
-for (const { amount, run } of cases) {
-  const ms = await elapsedMs(run, () => backend.read(arena.tensors.clip));
-  rates.push(amount / ms / 1e6);
+const times: Time[] = [];
+for (const { run } of cases) {
+  times.push(await timeOf(run, () => backend.read(arena.tensors.clip)));
 }
 const after = await measureCeilings(gpu);
-const ceiling: Ceilings = {
-  copyGbs: Math.max(before.copyGbs, after.copyGbs),
-  multiplyAddGflops: Math.max(before.multiplyAddGflops, after.multiplyAddGflops),
+const copy = least([before.copy, after.copy]);
+const multiplyAdd = least([before.multiplyAdd, after.multiplyAdd]);
+const ceiling = {
+  copyGbs: COPY_BYTES / copy.ms / 1e6,
+  multiplyAddGflops: MULTIPLY_FLOPS / multiplyAdd.ms / 1e6,
 };
 console.log(ceiling);
 const results = cases.map(({ name, unit, amount }, i) => {
-  const rate = rates[i];
-  const share = rate / (unit === "GB/s" ? ceiling.copyGbs : ceiling.multiplyAddGflops);
-  return { name, ms: amount / rate / 1e6, rate, unit, share };
+  const { ms, processorMs } = times[i];
+  const [top, topAmount] = unit === "GB/s" ? [copy, COPY_BYTES] : [multiplyAdd, MULTIPLY_FLOPS];
+  const share = amount / ms / (topAmount / top.ms);
+  const processorShare = gpu.adapter.isSoftware
+    ? amount / processorMs / (topAmount / top.processorMs)
+    : null;
+  return { name, ms, rate: amount / ms / 1e6, unit, share, processorShare };
 });
-for (const { name, ms, rate, unit, share } of results) {
+console.log("share of the ceiling by the clock, and by processor time on a software adapter");
+for (const { name, ms, rate, unit, share, processorShare } of results) {
   console.log(
     name.padEnd(32) + `${ms.toFixed(3)} ms`.padStart(12) +
       `${rate.toFixed(2)} ${unit}`.padStart(18) +
-      `${(100 * share).toFixed(0)} %`.padStart(7),
+      `${(100 * share).toFixed(0)} %`.padStart(7) +
+      (processorShare === null ? "" : `${(100 * processorShare).toFixed(0)} %`.padStart(7)),
   );
 }
 writeReport(values.json, { adapter, encoding, ceiling, dispatchesPerLayer, results });
