@@ -1,5 +1,6 @@
 // manifest.json of a folder of packed tokens: which tokenizer, which sources, which chunk files, and how much is in them.
 
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
 import { FormatError } from "../core/errors.ts";
@@ -72,6 +73,16 @@ export type Manifest = z.output<typeof manifestSchema>;
 export type ManifestSource = Manifest["sources"][number];
 /** The training or validation part of a source. */
 export type ManifestSplit = z.output<typeof splitSchema>;
+
+/** SHA-256 in hex of what the training order is made of: names of sources, and lengths and checksums of their chunks. */
+export function trainingFingerprint({ sources }: Manifest): string {
+  const hash = createHash("sha256");
+  for (const { name, train } of sources) {
+    hash.update(`${name}\n`);
+    for (const { tokens, sha256 } of train.files) hash.update(`${tokens} ${sha256}\n`);
+  }
+  return hash.digest("hex");
+}
 
 /** The text of manifest.json. */
 export function manifestText(manifest: Manifest): string {

@@ -13,9 +13,9 @@ import {
 } from "./checkpoint.ts";
 import type { LoadedConfig, RunConfig } from "./config.ts";
 import { MetricsLog, type StepMetrics, type ValidationMetrics } from "./metrics.ts";
-import { readTrainerState, type RunProgress } from "./run_folder.ts";
+import { courseOf, readTrainerState, type RunProgress, writeTrainerState } from "./run_folder.ts";
 import { learningRate } from "./schedule.ts";
-import { loadSnapshot, saveSnapshot, type SaveTokenizer } from "./snapshot.ts";
+import { loadSnapshot, saveSnapshot } from "./snapshot.ts";
 import { type StepResult, Trainer, type TrainingSamples } from "./trainer.ts";
 import { type HeldOutSource, validate } from "./validation.ts";
 
@@ -27,7 +27,12 @@ export interface PretrainData {
   };
   /** Sources without held-out text are left out; without any the run is not validated. */
   readonly heldOut: readonly HeldOutSource[];
+  /** Equal for the same samples under the same indices; a run is resumed only with the data it was begun with. */
+  readonly fingerprint: string;
 }
+
+/** Writes the files by which others load the tokenizer of the run into a folder. */
+export type SaveTokenizer = (folder: string) => Promise<void>;
 
 /** What a run tells while it goes on. */
 export interface PretrainHooks {
@@ -73,12 +78,12 @@ export async function pretrain(options: PretrainOptions): Promise<PretrainOutcom
 
 /** Fills the trainer with initial or saved state. */
 async function prepare(options: PretrainOptions, trainer: Trainer): Promise<RunProgress> {
-  const { start, run } = options;
+  const { start, run, data } = options;
   if (start === null) {
     trainer.initialize(run.config.seed);
     return { step: 0, skippedSteps: 0, consecutiveSkippedSteps: 0 };
   }
-  const progress = readTrainerState(start.folder, run.config);
+  const progress = readTrainerState(start.folder, courseOf(run.config, data.fingerprint));
   verifyCheckpoint(start.folder);
   await loadSnapshot(options.backend, trainer, start.folder);
   return progress;
@@ -217,15 +222,14 @@ class Run {
   }
 
   async #save(): Promise<void> {
-    const { backend, saveTokenizer, hooks } = this.#options;
+    const { backend, data, saveTokenizer, hooks } = this.#options;
     const { output, checkpoint } = this.#config;
     const { step } = this.#progress;
-    this.#checkpoint = await writeCheckpoint(
-      output,
-      step,
-      (folder) =>
-        saveSnapshot(backend, this.#trainer, this.#config, this.#progress, saveTokenizer, folder),
-    );
+    this.#checkpoint = await writeCheckpoint(output, step, async (folder) => {
+      await saveSnapshot(backend, this.#trainer, folder);
+      await saveTokenizer(folder);
+      writeTrainerState(folder, this.#progress, courseOf(this.#config, data.fingerprint));
+    });
     pruneCheckpoints(output, checkpoint.keepLast, checkpoint.keepEvery);
     hooks?.onCheckpoint?.(this.#checkpoint);
   }

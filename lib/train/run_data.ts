@@ -5,15 +5,20 @@ import { basename } from "node:path";
 import { FormatError, UsageError } from "../core/errors.ts";
 import { HeldOutTokens } from "../data/held_out.ts";
 import { SampleLoader } from "../data/loader.ts";
-import { type Manifest, type ManifestSplit, partsOf, readManifest } from "../data/manifest.ts";
+import {
+  type Manifest,
+  type ManifestSplit,
+  partsOf,
+  readManifest,
+  trainingFingerprint,
+} from "../data/manifest.ts";
 import { sourceShares } from "../data/mixture.ts";
 import { sizeIfThere } from "../io/if_there.ts";
 import { PackedTokens } from "../io/packed_stream.ts";
 import { packedFileBytes } from "../io/packed_tokens.ts";
 import { loadTokenizer, saveTokenizer } from "../tokenizer/tokenizer_folder.ts";
 import type { RunConfig } from "./config.ts";
-import type { PretrainData } from "./pretrain.ts";
-import type { SaveTokenizer } from "./snapshot.ts";
+import type { PretrainData, SaveTokenizer } from "./pretrain.ts";
 
 /** Data and tokenizer of a run. Disposing closes the files. */
 export interface RunData extends Disposable {
@@ -59,7 +64,7 @@ export async function openRunData(
     .map(({ name, validation }) => new HeldOutTokens(name, open(validation), sequenceLength));
   const files = opened.move();
   return {
-    data: { samples, heldOut },
+    data: { samples, heldOut, fingerprint: trainingFingerprint(manifest) },
     saveTokenizer: (checkpoint) =>
       saveTokenizer(tokenizer, checkpoint, {
         addBos: false,

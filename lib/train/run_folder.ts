@@ -45,37 +45,38 @@ export function chooseStart(
 }
 
 /** Everything that decides the course of a run. A resumed run must agree with the interrupted one in all of it. */
-function courseOf(config: RunConfig): Record<string, unknown> {
+export interface Course
+  extends Pick<RunConfig, "seed" | "model" | "batchTokens" | "schedule" | "adamw" | "gradClip"> {
+  readonly data: Pick<RunConfig["data"], "sequenceLength" | "weights"> & {
+    readonly fingerprint: string;
+  };
+}
+
+/** The course that a configuration and its data give. */
+export function courseOf(config: RunConfig, fingerprint: string): Course {
   const { model, seed, batchTokens, schedule, adamw, gradClip } = config;
   const { sequenceLength, weights } = config.data;
-  return { seed, model, data: { sequenceLength, weights }, batchTokens, schedule, adamw, gradClip };
+  const data = { sequenceLength, weights, fingerprint };
+  return { seed, model, data, batchTokens, schedule, adamw, gradClip };
 }
 
 /** Writes trainer_state.json into a checkpoint folder. */
-export function writeTrainerState(
-  folder: string,
-  config: RunConfig,
-  progress: RunProgress,
-): void {
-  const state = {
-    ...progress,
-    tokens: progress.step * config.batchTokens,
-    course: courseOf(config),
-  };
+export function writeTrainerState(folder: string, progress: RunProgress, course: Course): void {
+  const state = { ...progress, tokens: progress.step * course.batchTokens, course };
   Deno.writeTextFileSync(join(folder, STATE_FILE), JSON.stringify(state, null, 2) + "\n");
 }
 
 /**
  * Reads trainer_state.json of a checkpoint folder.
- * @throws {UsageError} when `config` would change the course of the run, naming each key with both values.
+ * @throws {UsageError} when `course` is not that of the run so far, naming each key with both values.
  * @throws {FormatError} when the file is not one of ours.
  */
-export function readTrainerState(folder: string, config: RunConfig): RunProgress {
+export function readTrainerState(folder: string, course: Course): RunProgress {
   const path = join(folder, STATE_FILE);
   const state = readJson(path);
   if (!isTrainerState(state)) throw new FormatError(`Cannot resume: "${path}" is not our file`);
   const then = flatten(state.course);
-  const now = flatten(courseOf(config));
+  const now = flatten(course);
   const changes = [...new Set([...then.keys(), ...now.keys()])]
     .filter((key) => then.get(key) !== now.get(key))
     .map((key) =>

@@ -1,16 +1,11 @@
-// The files of a checkpoint folder: a Hugging Face model folder, and beside it what resuming needs bit for bit.
+// The tensors of a checkpoint and what describes them: a Hugging Face model, and beside it the moments of its optimizer.
 
 import { join } from "node:path";
 import type { Backend } from "../core/backend.ts";
 import { loadWeights, saveWeights, type WeightSlot } from "../io/hf_weights.ts";
 import { type ModelConfig, toHfConfig } from "../model/config.ts";
 import { blockTable, type ParameterSet, rootTable, type WeightEntry } from "../model/weights.ts";
-import type { RunConfig } from "./config.ts";
-import { type RunProgress, writeTrainerState } from "./run_folder.ts";
 import type { Trainer } from "./trainer.ts";
-
-/** Writes the files by which others load the tokenizer of the run into a folder. */
-export type SaveTokenizer = (folder: string) => Promise<void>;
 
 const MODEL_FILE = "model.safetensors";
 const OPTIMIZER_FILE = "optimizer.safetensors";
@@ -35,16 +30,13 @@ function optimizerSlots(trainer: Trainer): WeightSlot[] {
   return [...weightSlots(config, m, "m."), ...weightSlots(config, v, "v.")];
 }
 
-/** Writes all files of a checkpoint into an existing folder; weights in f32. */
+/** Writes model and moments into an existing folder; weights in f32. */
 export async function saveSnapshot(
   backend: Backend,
   trainer: Trainer,
-  config: RunConfig,
-  progress: RunProgress,
-  saveTokenizer: SaveTokenizer,
   folder: string,
 ): Promise<void> {
-  const { model } = config;
+  const model = trainer.model.config;
   await saveWeights(backend, join(folder, MODEL_FILE), weightSlots(model, trainer.params));
   await saveWeights(backend, join(folder, OPTIMIZER_FILE), optimizerSlots(trainer));
   writeJson(join(folder, "config.json"), toHfConfig(model, "float32"));
@@ -53,8 +45,6 @@ export async function saveSnapshot(
     eos_token_id: model.eosIds.length === 1 ? model.eosIds[0] : model.eosIds,
     max_length: model.maxSeqLen,
   });
-  await saveTokenizer(folder);
-  writeTrainerState(folder, config, progress);
 }
 
 /** Fills parameters and moments from a checkpoint folder. */

@@ -32,7 +32,7 @@ async function makeCheckpoint(output: string, tieWordEmbeddings: boolean): Promi
   const { checkpoint } = await pretrain({
     run: { config, yaml },
     backend,
-    data: { samples: { ...samples, describe: String }, heldOut: [] },
+    data: { samples: { ...samples, describe: String }, heldOut: [], fingerprint: "rule" },
     saveTokenizer: (folder) =>
       saveTokenizer(tokenizer, folder, { addBos: false, modelMaxLength: config.model.maxSeqLen }),
     start: null,

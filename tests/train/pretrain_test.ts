@@ -26,6 +26,7 @@ function smallData(): PretrainData {
       { name: "full", batches: () => [{ inputs, targets }] },
       { name: "short", batches: () => [{ inputs, targets: half }] },
     ],
+    fingerprint: "rule",
   };
 }
 
@@ -153,6 +154,10 @@ Deno.test("a run is neither overwritten nor resumed as another one by accident",
     await assert.rejects(
       attempt(backend, other, { resume: true }),
       /another configuration:\n {2}adamw.beta2: 0.95 then, 0.99 now/,
+    );
+    await assert.rejects(
+      attempt(backend, config, { resume: true, data: { ...smallData(), fingerprint: "other" } }),
+      /another configuration:\n {2}data.fingerprint: "rule" then, "other" now/,
     );
   }));
 

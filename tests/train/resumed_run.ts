@@ -35,7 +35,11 @@ async function attempt(
   await pretrain({
     run: { config, yaml: `# ${config.name}\n` },
     backend,
-    data: { samples: { ...samples, describe: (index) => `rule ${index}` }, heldOut: [] },
+    data: {
+      samples: { ...samples, describe: (index) => `rule ${index}` },
+      heldOut: [],
+      fingerprint: "rule",
+    },
     saveTokenizer: () => Promise.resolve(),
     start: chooseStart(config.output, { resume, force: false }),
     signal: stop.signal,

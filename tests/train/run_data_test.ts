@@ -73,6 +73,19 @@ Deno.test("samples and held-out text of all sources, and the tokenizer for check
     assert.equal(saved.vocabulary.addsBos, false);
   }));
 
+Deno.test("the fingerprint is that of the training text, wherever it lies", () =>
+  withData(async (config, folder) => {
+    const fingerprintOf = async (path: string) => {
+      using opened = await openRunData({ ...config, data: { ...config.data, path } });
+      return opened.data.fingerprint;
+    };
+    const first = await fingerprintOf(folder);
+    Deno.renameSync(folder, `${folder}2`);
+    assert.equal(await fingerprintOf(`${folder}2`), first);
+    await withData(async (_, same) => assert.equal(await fingerprintOf(same), first));
+    await withData(async (_, other) => assert.notEqual(await fingerprintOf(other), first), 0.3);
+  }));
+
 Deno.test("data of which nothing is held out has no source to validate", () =>
   withData(async (config) => {
     using opened = await openRunData(config);

@@ -21,7 +21,11 @@ const config = {
 const { step } = await pretrain({
   run: { config, yaml: "" },
   backend,
-  data: { samples: { ...congruentialSamples(64, 16), describe: String }, heldOut: [] },
+  data: {
+    samples: { ...congruentialSamples(64, 16), describe: String },
+    heldOut: [],
+    fingerprint: "rule",
+  },
   saveTokenizer: () => Promise.resolve(),
   start: chooseStart(config.output, { resume: false, force: false }),
   signal: stop.signal,
