@@ -38,10 +38,11 @@ struct Multiply {
 fn multiply_add(@builtin(global_invocation_id) id: vec3<u32>) {
   let start = f32(id.x);
   let factor = vec4<f32>(m.factor);
+  let rounds = m.rounds; // a processor would load it at every use
   var a = vec4<f32>(start, start + 1.0, start + 2.0, start + 3.0);
   var b = a + 4.0;
   var c = a + 8.0;
-  for (var round = 0u; round < m.rounds; round++) {
+  for (var round = 0u; round < rounds; round++) {
     a = fma(a, factor, factor);
     b = fma(b, factor, factor);
     c = fma(c, factor, factor);

@@ -4,7 +4,7 @@
 import type { Ops } from "../../core/ops.ts";
 import { elementCount, rowCount, rowWidth, type Tensor } from "../../core/tensor.ts";
 import type { GpuContext } from "./context.ts";
-import { multiply, weightRowBytes } from "./linear_kernels.ts";
+import { maxDepth, multiply, weightRowBytes } from "./linear_kernels.ts";
 import { rowRanges, rowsOf } from "./row_ranges.ts";
 
 /** Uses kernels/wgsl/linear.wgsl and matvec.wgsl; allocates nothing per call. */
@@ -61,7 +61,9 @@ function forward(
 function backwardInput(gpu: GpuContext, dX: Tensor, dOut: Tensor, weight: Tensor): void {
   const i = rowWidth(weight), o = rowCount(weight), n = elementCount(dX.shape) / i;
   for (const [first, end] of rowRanges(gpu, n, 4 * Math.max(i, o))) {
-    for (const [firstOut, endOut] of rowRanges(gpu, o, weightRowBytes(gpu, weight))) {
+    for (
+      const [firstOut, endOut] of rowRanges(gpu, o, weightRowBytes(gpu, weight), maxDepth(gpu))
+    ) {
       multiply(gpu, {
         out: rowsOf(dX, n, first, end),
         right: rowsOf(weight, o, firstOut, endOut),
@@ -85,7 +87,7 @@ function backwardInput(gpu: GpuContext, dX: Tensor, dOut: Tensor, weight: Tensor
 function backwardWeight(gpu: GpuContext, dWeight: Tensor, dOut: Tensor, x: Tensor): void {
   const i = rowWidth(dWeight), o = rowCount(dWeight), n = elementCount(x.shape) / i;
   for (const [firstOut, endOut] of rowRanges(gpu, o, 4 * i)) {
-    for (const [first, end] of rowRanges(gpu, n, 4 * Math.max(i, o))) {
+    for (const [first, end] of rowRanges(gpu, n, 4 * Math.max(i, o), maxDepth(gpu))) {
       multiply(gpu, {
         out: rowsOf(dWeight, o, firstOut, endOut),
         right: rowsOf(x, n, first, end),

@@ -127,6 +127,14 @@ export function multiply(gpu: GpuContext, product: Product): void {
   }
 }
 
+/**
+ * Rows of a depth that does not lie along the rows of its operand, in one product: what a tile reads of so many stays in
+ * a processor's cache for the next tile.
+ */
+export function maxDepth(gpu: GpuContext): number {
+  return profileOf(gpu).usesTexels ? 1024 : Infinity;
+}
+
 /** Bytes of a row of a weight in the widest form in which a product reads it. */
 export function weightRowBytes(gpu: GpuContext, weight: Tensor): number {
   return byteLengthOf(profileOf(gpu).usesTexels ? "f32" : weight.dtype, rowWidth(weight));
