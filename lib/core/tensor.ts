@@ -1,6 +1,7 @@
 // Tensors are data: a named, typed, contiguous view of device memory. They own nothing and compute nothing.
 
 import { byteLengthOf, type DType } from "./dtype.ts";
+import { DeviceError } from "./errors.ts";
 
 /** What must be known to reserve memory for a tensor. `shape` is row-major, slowest dimension first. */
 export interface TensorSpec {
@@ -39,7 +40,8 @@ export function elementCount(shape: readonly number[]): number {
 
 /**
  * Checks the spec of a tensor that is to be allocated as `name`. Bytes are only carried about and may be any number.
- * @throws {RangeError} when its shape is none or has more elements than kernels count.
+ * @throws {RangeError} when its shape is none.
+ * @throws {DeviceError} when it has more elements than kernels count.
  */
 export function checkSpec(name: string, { dtype, shape }: TensorSpec): void {
   if (!shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0)) {
@@ -47,7 +49,7 @@ export function checkSpec(name: string, { dtype, shape }: TensorSpec): void {
   }
   const count = elementCount(shape);
   if (count > MAX_ELEMENTS && dtype !== "u8") {
-    throw new RangeError(
+    throw new DeviceError(
       `Cannot allocate "${name}" of shape [${shape}]: ${count} elements, at most ${MAX_ELEMENTS}`,
     );
   }

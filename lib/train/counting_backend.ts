@@ -3,10 +3,11 @@
 import type { Footprint } from "../backend/footprint.ts";
 import type { Allocation, Arena, Backend } from "../core/backend.ts";
 import { UnsupportedError } from "../core/errors.ts";
-import { byteLength, hasTensors, type Tensor, type TensorSpec } from "../core/tensor.ts";
+import { byteLength, checkSpec, hasTensors, type Tensor, type TensorSpec } from "../core/tensor.ts";
 
 /**
- * Allocations are recorded as they would happen on a device of this footprint and operations are ignored. Reading throws.
+ * Allocations are checked and recorded as they would happen on a device of this footprint, operations are ignored. Reading
+ * throws.
  */
 export function countingBackend({ kind, precision, alignment, reserved }: Footprint): Backend {
   const live = new Set<Allocation>();
@@ -26,8 +27,9 @@ export function countingBackend({ kind, precision, alignment, reserved }: Footpr
       const named: Record<string, Tensor> = {};
       let bytes = 0;
       for (const [key, { dtype, shape }] of Object.entries<TensorSpec>(specs)) {
-        bytes += aligned(byteLength({ dtype, shape }));
         const name = `${label}.${key}`;
+        checkSpec(name, { dtype, shape });
+        bytes += aligned(byteLength({ dtype, shape }));
         named[key] = { name, dtype, shape, buffer, byteOffset: 0, parts: null };
       }
       const tensors: object = named;

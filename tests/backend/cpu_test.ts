@@ -165,7 +165,7 @@ onEach("memory that is not there is an error that says how much", async (open) =
   const shape = [2 ** 20, 2 ** 11];
   assert.throws(
     () => backend.allocate("big", { x: { dtype: "f32", shape } }),
-    /at most 2147483647/,
+    { name: "DeviceError", message: /"big.x" .* 2147483648 elements, at most 2147483647/ },
   );
   const spec = { dtype: "u8", shape: [2 ** 52] } as const;
   assert.throws(
