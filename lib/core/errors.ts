@@ -21,7 +21,7 @@ export class DeviceError extends TinyllamaError {
   override name = "DeviceError";
 }
 
-/** An operation or dtype that this backend does not offer. */
+/** An operation or dtype that this backend does not offer, or content that a format has no place for. */
 export class UnsupportedError extends TinyllamaError {
   override name = "UnsupportedError";
 }

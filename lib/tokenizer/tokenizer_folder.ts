@@ -1,7 +1,7 @@
 // A tokenizer's files in a model folder: loads `tokenizer.json` or `tokenizer.model`, writes the
 // former for transformers.
 
-import { FormatError } from "../core/errors.ts";
+import { FormatError, UnsupportedError } from "../core/errors.ts";
 import { readSentencePieceModel } from "./sentencepiece_model.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import { readTokenizerConfig, readTokenizerJson } from "./tokenizer_json.ts";
@@ -50,7 +50,7 @@ export interface SaveOptions {
 /**
  * Writes `tokenizer.json` and `tokenizer_config.json` such that transformers' AutoTokenizer gives
  * the same ids.
- * @throws {RangeError} for a vocabulary that merges characters which are no pieces; only
+ * @throws {UnsupportedError} for a vocabulary that merges characters which are no pieces; only
  * SentencePiece can.
  */
 export async function saveTokenizer(
@@ -60,7 +60,7 @@ export async function saveTokenizer(
 ): Promise<void> {
   const { vocabulary } = tokenizer;
   if (vocabulary.bareCharacters.length > 0) {
-    throw new RangeError(
+    throw new UnsupportedError(
       `Cannot write tokenizer.json: ${vocabulary.bareCharacters.length} characters such as ` +
         `${JSON.stringify(vocabulary.bareCharacters[0])} are merged without being pieces`,
     );

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { llamaTokenizer } from "../../lib/tokenizer/tokenizer.ts";
+import { llamaTokenizer, Tokenizer } from "../../lib/tokenizer/tokenizer.ts";
 import { loadTokenizer, saveTokenizer } from "../../lib/tokenizer/tokenizer_folder.ts";
 import { inTempFolder } from "../temp_folder.ts";
 
@@ -40,4 +40,16 @@ Deno.test("tokenizer.json wins, as it alone has the added tokens, and a folder w
     assert.deepEqual([...ids], [32000, 1404]);
     Deno.writeTextFileSync(path, "{}");
     await assert.rejects(loadTokenizer(folder), { message: /tokenizer\.json": model is missing/ });
+  }));
+
+Deno.test("what tokenizer.json cannot hold is refused, and nothing is written", () =>
+  inTempFolder(async (folder) => {
+    const { vocabulary } = await llamaTokenizer();
+    const tokenizer = new Tokenizer({ ...vocabulary, bareCharacters: ["\u{1f9ff}"] });
+    const saving = saveTokenizer(tokenizer, folder, { addBos: true, modelMaxLength: 64 });
+    await assert.rejects(saving, {
+      name: "UnsupportedError",
+      message: /1 characters such as "\u{1f9ff}" are merged without being pieces/u,
+    });
+    assert.deepEqual([...Deno.readDirSync(folder)], []);
   }));
