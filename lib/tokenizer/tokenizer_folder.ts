@@ -76,11 +76,11 @@ function tokenizerJson(vocabulary: Vocabulary, options: SaveOptions): string {
   const { pieces, kinds, specialLiterals, addedLiterals, userLiterals } = vocabulary;
   const added = (literal: Literal, special: boolean) => ({
     id: literal.id,
-    content: literal.text,
+    content: pieces[literal.id],
     single_word: false,
     lstrip: false,
     rstrip: false,
-    normalized: false,
+    normalized: literal.text !== pieces[literal.id],
     special,
   });
   const vocab = Object.fromEntries(

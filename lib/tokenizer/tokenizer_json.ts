@@ -35,8 +35,8 @@ export interface TokenizerConfig {
 }
 
 /**
- * The vocabulary in the text of a `tokenizer.json`. Added tokens match the raw text, whatever their
- * `normalized` says.
+ * The vocabulary in the text of a `tokenizer.json`. Special tokens match the raw text, whatever their
+ * `normalized` says; other added tokens that are normalized with a prefix match only behind a space.
  * @throws {FormatError} when it is not JSON, not a Llama tokenizer, or has a setting that would
  * change ids.
  */
@@ -55,7 +55,8 @@ export function readTokenizerJson(text: string, name: string, config: TokenizerC
     if (piece === "") return "unused";
     return hasByteFallback && byteOfPiece(piece) >= 0 ? "byte" : "normal";
   });
-  const added = readAddedTokens(root["added_tokens"], pieces, kinds, fail);
+  const hasPrefixInText = preparation.prefix === "always" && !preparation.isPrefixSkippedAtSpace;
+  const added = readAddedTokens(root["added_tokens"], pieces, kinds, hasPrefixInText, fail);
   const unkToken = model["unk_token"] ?? null;
   const unkId = typeof unkToken === "string" ? pieces.indexOf(unkToken) : -1;
   if (unkId >= 0) kinds[unkId] = "unknown";
@@ -76,7 +77,6 @@ export function readTokenizerJson(text: string, name: string, config: TokenizerC
     ...preparation,
     isUnknownFused: model["fuse_unk"] === true,
     ...added,
-    userLiterals: [],
     unkId,
     bosId: idOfToken(config.bosToken, "bos_token", pieces, fail),
     eosId: idOfToken(config.eosToken, "eos_token", pieces, fail),
@@ -245,14 +245,20 @@ function partsOf(merge: unknown): readonly [string, string] | null {
   return typeof first === "string" && typeof second === "string" ? [first, second] : null;
 }
 
-/** Adds the added tokens to pieces and kinds, and sorts them into special ones and others. */
+/**
+ * Adds the added tokens to pieces and kinds, and sorts them. A normalizer that puts a prefix in front of the text does so
+ * to normalized tokens as well: they then take the space before them along, and the text goes on behind them.
+ */
 function readAddedTokens(
   list: unknown,
   pieces: string[],
   kinds: PieceKind[],
+  hasPrefixInText: boolean,
   fail: Fail,
-): { specialLiterals: Literal[]; addedLiterals: Literal[] } {
-  const specialLiterals: Literal[] = [], addedLiterals: Literal[] = [];
+): Pick<Vocabulary, "specialLiterals" | "addedLiterals" | "userLiterals"> {
+  const specialLiterals: Literal[] = [],
+    addedLiterals: Literal[] = [],
+    userLiterals: Literal[] = [];
   if (list !== undefined && list !== null && !Array.isArray(list)) {
     return fail(`added_tokens is ${describe(list)}, expected a list`);
   }
@@ -269,11 +275,13 @@ function readAddedTokens(
     const id = placePiece(pieces, text, token["id"], fail);
     const isSpecial = token["special"] === true;
     kinds[id] = isSpecial ? "control" : "user-defined";
-    (isSpecial ? specialLiterals : addedLiterals).push({ text, id });
+    if (isSpecial) specialLiterals.push({ text, id });
+    else if (token["normalized"] !== true || !hasPrefixInText) addedLiterals.push({ text, id });
+    else userLiterals.push({ text: METASPACE + text, id });
   }
   fillHoles(pieces);
   for (let id = 0; id < pieces.length; id++) kinds[id] ??= "unused";
-  return { specialLiterals, addedLiterals };
+  return { specialLiterals, addedLiterals, userLiterals };
 }
 
 function parseObject(text: string, fail: Fail): Json {

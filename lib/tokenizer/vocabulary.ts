@@ -54,7 +54,10 @@ export interface Vocabulary {
   readonly specialLiterals: readonly Literal[];
   /** Always recognised, and the text after it starts anew: Hugging Face's added tokens. */
   readonly addedLiterals: readonly Literal[];
-  /** Always recognised, inside running text: SentencePiece's user-defined pieces. */
+  /**
+   * Always recognised, inside running text: SentencePiece's user-defined pieces, and added tokens that Hugging Face
+   * normalizes, with the space before them.
+   */
   readonly userLiterals: readonly Literal[];
   readonly unkId: number;
   readonly bosId: number;

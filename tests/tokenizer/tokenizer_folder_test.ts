@@ -53,3 +53,29 @@ Deno.test("what tokenizer.json cannot hold is refused, and nothing is written", 
     });
     assert.deepEqual([...Deno.readDirSync(folder)], []);
   }));
+
+Deno.test("a normalized added token takes the space before it along, as in transformers", () =>
+  inTempFolder(async (folder) => {
+    const settings = { addBos: true, modelMaxLength: 64 };
+    await saveTokenizer(await llamaTokenizer(), folder, settings);
+    const path = join(folder, "tokenizer.json");
+    const json = JSON.parse(Deno.readTextFileSync(path));
+    const token = { ...json.added_tokens[0], id: 32000, content: "<think>" };
+    json.added_tokens.push({ ...token, normalized: true, special: false });
+    Deno.writeTextFileSync(path, JSON.stringify(json));
+    const loaded = await loadTokenizer(folder);
+    await saveTokenizer(loaded, folder, settings);
+    // The ids of tokenizers 0.23.2.
+    const cases: readonly (readonly [string, readonly number[]])[] = [
+      ["a <think> b", [263, 32000, 289]],
+      ["<think>x</s>y", [32000, 29916, 2, 343]],
+      ["a<think>b", [263, 29966, 386, 682, 29958, 29890]],
+      ["<think> <think>", [32000, 32000]],
+      ["  <think>  y<think>", [259, 32000, 29871, 343, 29966, 386, 682, 29958]],
+    ];
+    for (const tokenizer of [loaded, await loadTokenizer(folder)]) {
+      for (const [text, ids] of cases) {
+        assert.deepEqual([...tokenizer.encode(text, { parseSpecial: true })], ids, text);
+      }
+    }
+  }));
