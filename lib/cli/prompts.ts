@@ -1,5 +1,6 @@
 // Where prompts come from: the argument, standard input, or a file of JSON lines.
 
+import { isUtf8 } from "node:buffer";
 import { FormatError, UsageError } from "../core/errors.ts";
 
 /** One prompt and the name its line gave it. */
@@ -14,7 +15,7 @@ export interface Prompt {
  * input one line break at the end is not part of it, as `echo` adds it. Without an argument on a terminal the prompt is
  * empty: the model begins a text of its own.
  * @throws {UsageError} when an argument and a file are both given, or the file is not there.
- * @throws {FormatError} when a line of the file is no prompt, with its number.
+ * @throws {FormatError} when a line of the file is no prompt, with its number, or the text is not UTF-8.
  */
 export async function readPrompts(
   argument: string | undefined,
@@ -33,13 +34,20 @@ export async function readPrompts(
   return [{ text: (await readStandardInput()).replace(/\r?\n$/, "") }];
 }
 
-function readStandardInput(): Promise<string> {
-  return new Response(Deno.stdin.readable).text();
+async function readStandardInput(): Promise<string> {
+  const bytes = await new Response(Deno.stdin.readable).arrayBuffer();
+  return decode(new Uint8Array(bytes), "standard input");
+}
+
+/** UTF-8, without the byte order mark that may stand before it. */
+function decode(bytes: Uint8Array, source: string): string {
+  if (isUtf8(bytes)) return new TextDecoder().decode(bytes);
+  throw new FormatError(`Cannot read prompts from ${source}: it is not UTF-8`);
 }
 
 async function readFile(path: string): Promise<string> {
   try {
-    return await Deno.readTextFile(path);
+    return decode(await Deno.readFile(path), `"${path}"`);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     throw new UsageError(`Cannot read prompts from "${path}": there is no such file`);
@@ -47,13 +55,12 @@ async function readFile(path: string): Promise<string> {
 }
 
 /**
- * The prompts of JSON lines `{"prompt": "...", "id": ...}`; empty lines and a byte order mark are skipped, other keys
- * ignored.
+ * The prompts of JSON lines `{"prompt": "...", "id": ...}`; empty lines are skipped, other keys ignored.
  * @throws {FormatError} naming file and line.
  */
 export function parsePrompts(text: string, source: string): Prompt[] {
   const prompts: Prompt[] = [];
-  for (const [index, line] of text.replace(/^\uFEFF/, "").split("\n").entries()) {
+  for (const [index, line] of text.split("\n").entries()) {
     if (line.trim() !== "") prompts.push(parseLine(line, `${source}:${index + 1}`));
   }
   if (prompts.length > 0) return prompts;

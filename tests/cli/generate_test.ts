@@ -67,7 +67,7 @@ Deno.test("a file of prompts is answered in its order, each as if it were alone"
     const [batch, single, piped] = await Promise.all([
       run(["--input", input, ...flags, "--batch-size", "2"]),
       run(["The", ...flags]),
-      run(["--input", "-", ...flags], Deno.readTextFileSync(input)),
+      run(["--input", "-", ...flags], `\uFEFF${Deno.readTextFileSync(input)}`),
     ]);
     const answersOf = ({ text }: { text: string }) =>
       text.trim().split("\n").map((line) => JSON.parse(line));
@@ -126,6 +126,27 @@ Deno.test("mistakes are usage errors that say what was expected", async () => {
   });
 });
 
+Deno.test("a prompt that is not UTF-8 is refused", async () => {
+  await withModel(async (model) => {
+    const input = Uint8Array.of(0x61, 0xff, 0x0a);
+    const path = join(model, "prompts.jsonl");
+    Deno.writeFileSync(path, input);
+    const outcomes = await Promise.all([
+      tinyllama(["generate", "--model", model], { input }),
+      tinyllama(["generate", "--model", model, "--input", path]),
+    ]);
+    assert.deepEqual(outcomes.map(({ code }) => code), [1, 1]);
+    assert.match(
+      outcomes[0].error,
+      /^error: Cannot read prompts from standard input: it is not UTF-8/,
+    );
+    assert.match(
+      outcomes[1].error,
+      /^error: Cannot read prompts from ".*prompts.jsonl": it is not UTF-8/,
+    );
+  });
+});
+
 Deno.test("a line that is no prompt is named", () => {
   const refuses = (text: string, message: RegExp) =>
     assert.throws(() => parsePrompts(text, "p.jsonl"), { name: "FormatError", message });
@@ -136,7 +157,7 @@ Deno.test("a line that is no prompt is named", () => {
   refuses('{"prompt": "a"', /prompt at p.jsonl:1: it is not valid JSON/);
   refuses("null", /p.jsonl:1: got null/);
   refuses("\n \n", /Cannot read prompts from "p.jsonl": it has no lines/);
-  assert.deepEqual(parsePrompts('\uFEFF{"prompt": ""}\r\n{"prompt": "b", "id": 0}', "p"), [
+  assert.deepEqual(parsePrompts('{"prompt": ""}\r\n{"prompt": "b", "id": 0}', "p"), [
     { text: "", id: undefined },
     { text: "b", id: 0 },
   ]);
