@@ -72,7 +72,7 @@ export async function* decode<S extends Sequence>(
       }
     }
   } finally {
-    await Promise.all(inFlight.map((pending) => pending.drawn));
+    await Promise.allSettled(inFlight.map((pending) => pending.drawn));
   }
 }
 
@@ -137,6 +137,8 @@ class Batch<S extends Sequence> {
 
   #pending(entries: readonly Entry<S>[]): Pending<S> {
     const drawn = this.#engine.read();
+    // A failure is thrown where the tokens are awaited, which may be a step later.
+    drawn.catch(() => {});
     for (const entry of entries) {
       entry.enqueued++;
       // Known before the result is: a next step must not go beyond the context.

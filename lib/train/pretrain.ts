@@ -106,6 +106,8 @@ class Run {
   #checkpoint: Checkpoint | null;
   /** When the time of the step in progress began to count. */
   #lastMs = performance.now();
+  /** Never rejects; until it resolves the device may still work on the last step enqueued. */
+  #idle: Promise<unknown> = Promise.resolve();
 
   constructor(options: PretrainOptions, trainer: Trainer, progress: RunProgress) {
     this.#options = options;
@@ -118,8 +120,17 @@ class Run {
     this.#flopsPerToken = trainingFlopsPerToken(model, data.sequenceLength);
   }
 
+  /** An error leaves only when nothing is under way any more that what it ends would be freed under. */
   async toTheEnd(): Promise<PretrainOutcome> {
-    const { backend, data, hooks, signal } = this.#options;
+    try {
+      return await this.#allSteps();
+    } finally {
+      await this.#idle;
+    }
+  }
+
+  async #allSteps(): Promise<PretrainOutcome> {
+    const { backend, hooks, signal } = this.#options;
     const { totalSteps } = this.#config.schedule;
     const first = this.#progress.step + 1;
     hooks?.onStart?.({ step: first - 1, allocations: backend.allocations() });
@@ -127,7 +138,7 @@ class Run {
     this.#lastMs = performance.now();
     let pending: PendingStep | null = null;
     for (let step = first; step <= totalSteps && !signal?.aborted; step++) {
-      const current: PendingStep = { step, result: this.#trainer.step(step, data.samples) };
+      const current = this.#begin(step);
       if (pending !== null) await this.#record(pending);
       pending = current;
       // Signals are looked for only when the event loop has nothing to do, which a device that blocks never lets happen.
@@ -143,6 +154,13 @@ class Run {
     }
     const { step } = this.#progress;
     return { step, isFinished: step >= totalSteps, checkpoint: this.#checkpoint };
+  }
+
+  /** Enqueues a step. Its failure is thrown where its result is awaited, which may be a step later. */
+  #begin(step: number): PendingStep {
+    const result = this.#trainer.step(step, this.#options.data.samples);
+    this.#idle = result.catch(() => {});
+    return { step, result };
   }
 
   #isValidatedAfter(step: number): boolean {

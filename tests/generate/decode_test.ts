@@ -1,8 +1,10 @@
 // The engine and its batches, by ids: against the full forward pass without a cache, alone and together.
 
 import assert from "node:assert/strict";
+import { setTimeout } from "node:timers/promises";
 import { decode } from "../../lib/generate/decode.ts";
 import type { Backend } from "../../lib/core/backend.ts";
+import { DeviceError } from "../../lib/core/errors.ts";
 import { Engine } from "../../lib/generate/engine.ts";
 import { DEFAULT_SAMPLING } from "../../lib/generate/sampling.ts";
 import {
@@ -105,6 +107,31 @@ Deno.test("enqueueing ahead on an asynchronous device changes nothing", async ()
     new Set(expected.map(({ end }) => end)),
     new Set(["sequence", "length", "context"]),
   );
+});
+
+Deno.test("a token that fails while nobody waits for it is an error where its turn comes", async () => {
+  using small = await openSmall();
+  const { backend } = small;
+  let reads = 0;
+  const failing: Backend = {
+    ...backend,
+    info: { ...backend.info, isAsynchronous: true },
+    async read(source) {
+      const bytes = await backend.read(source);
+      if (++reads === 2) throw new DeviceError("Cannot go on: the device is lost");
+      return bytes;
+    },
+  };
+  using engine = new Engine({ ...small.model, backend: failing }, {
+    batchSize: 1,
+    contextLength: 32,
+    sampling: GREEDY,
+  });
+  const sequence = { prompt: promptOf(0, 4), maxTokens: 8, stream: 0, endsWith: () => false };
+  const tokens = decode(engine, [sequence], { seed: 1 });
+  assert.equal((await tokens.next()).done, false);
+  await setTimeout(1);
+  await assert.rejects(tokens.next(), new DeviceError("Cannot go on: the device is lost"));
 });
 
 Deno.test("no step leaves the context, whether it is enqueued ahead or its slot is idle", async () => {

@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import type { Backend } from "../../lib/core/backend.ts";
-import { TinyllamaError, UsageError } from "../../lib/core/errors.ts";
+import { DeviceError, TinyllamaError, UsageError } from "../../lib/core/errors.ts";
 import { clearRun, latestCheckpoint, listCheckpoints } from "../../lib/train/checkpoint.ts";
 import type { RunConfig } from "../../lib/train/config.ts";
 import type { StepMetrics } from "../../lib/train/metrics.ts";
@@ -202,4 +203,28 @@ Deno.test("stops after too many bad steps in a row and names the samples of the 
     const metrics = linesOf(config, "metrics.jsonl");
     assert.deepEqual(metrics.map((line) => line.skipped), [0, 1, 2, 3]);
     assert.equal(metrics[3].loss, null);
+  }));
+
+Deno.test("a step that fails while the next one is under way is the run's error, once that is done", () =>
+  inFolder(async (config, backend) => {
+    let results = 0;
+    let isNextDone = false;
+    const failing: Backend = {
+      ...backend,
+      info: { ...backend.info, isAsynchronous: true },
+      async read(source) {
+        const bytes = await backend.read(source);
+        if (source.name !== "losses.summary") return bytes;
+        if (++results === 1) throw new DeviceError("Cannot go on: the device is lost");
+        await setTimeout(20);
+        isNextDone = true;
+        return bytes;
+      },
+    };
+    await assert.rejects(
+      attempt(failing, config),
+      new DeviceError("Cannot go on: the device is lost"),
+    );
+    assert.equal(results, 2);
+    assert.equal(isNextDone, true);
   }));
