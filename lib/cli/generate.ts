@@ -254,13 +254,3 @@ function writeText(text: string): void {
   const bytes = new TextEncoder().encode(text);
   for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
 }
-
-/** Prints what a model folder, run folder or checkpoint makes of a prompt. */
-export async function printSample(
-  modelPath: string,
-  prompt: string,
-  options: GenerateOptions & Pick<LanguageModelOptions, "device" | "threads" | "precision">,
-): Promise<void> {
-  using model = await openLanguageModel(resolveModelFolder(modelPath), options);
-  await printStream(model, prompt, options, () => {});
-}

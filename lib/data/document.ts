@@ -20,7 +20,7 @@ export interface TextDocument {
 export type ContentProblem = "empty" | "binary" | "not UTF-8";
 
 /** The longest document; a longer file is cut after the last line that ends within it. */
-export const MAX_DOCUMENT_BYTES = 16 << 20;
+const MAX_DOCUMENT_BYTES = 16 << 20;
 
 const NEWLINE = 10;
 const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf];

@@ -1,5 +1,5 @@
 // Runs several commands in turn (A B C A B C …) and compares the figures in the JSON object each prints last. Commands
-// run on one machine in one session, so drift hits all of them alike; ratios are taken round by round. The tables of
+// take turns on one machine, so drift hits all of them alike; ratios are taken round by round. The tables of
 // the other files here are made with it, and any two commands can be compared by hand:
 //
 //   deno run -A tests/bench/side_by_side.ts --metric tokens_per_second --rounds 3 --json out.json \
@@ -44,7 +44,7 @@ export async function measureInTurn(
 }
 
 /** A figure of every round; NaN where it was not printed. */
-export function figuresOf({ rounds }: Measured, metric: string): number[] {
+function figuresOf({ rounds }: Measured, metric: string): number[] {
   return rounds.map(({ [metric]: figure }) => typeof figure === "number" ? figure : NaN);
 }
 

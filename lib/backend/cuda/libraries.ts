@@ -23,7 +23,7 @@ export type CudaSearch =
   | { readonly kind: "missing"; readonly reason: string; readonly tried: readonly string[] };
 
 /** Folders that the environment variable TINYLLAMA_CUDA_LIBRARIES names. */
-export function namedFolders(): readonly string[] {
+function namedFolders(): readonly string[] {
   return (Deno.env.get("TINYLLAMA_CUDA_LIBRARIES") ?? "").split(":").filter((one) => one !== "");
 }
 
