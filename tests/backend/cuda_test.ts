@@ -135,6 +135,13 @@ onCuda("tensors of others and of freed arenas are refused", async (backend) => {
   await assert.rejects(backend.read(arena.tensors.x), DeviceError);
 });
 
+onCuda("closing a backend fails the reads that have not arrived", async (backend) => {
+  using arena = backend.allocate("a", { x: f32(64) });
+  const reading = backend.read(arena.tensors.x);
+  backend[Symbol.dispose]();
+  await assert.rejects(reading, new DeviceError("Cannot read from cuda: it was closed meanwhile"));
+});
+
 onCuda("a closed backend refuses to allocate, and closes once", (backend) => {
   backend[Symbol.dispose]();
   backend[Symbol.dispose]();

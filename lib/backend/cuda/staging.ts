@@ -48,6 +48,7 @@ export class Staging implements Disposable {
   readonly #place = new BigUint64Array(1);
   readonly #reserveOnDevice: (line: Allocation) => bigint;
   #head = 0;
+  #isOpen = true;
   /** Device memory that no read back has taken yet. */
   #snapshots: { address: bigint; left: number };
 
@@ -84,7 +85,10 @@ export class Staging implements Disposable {
     this.#pieces.push({ start, end: this.#head, event });
   }
 
-  /** A copy of the bytes at the device address `from` after all work enqueued so far. */
+  /**
+   * A copy of the bytes at the device address `from` after all work enqueued so far.
+   * @throws {DeviceError} when this was disposed before they arrived.
+   */
   async read(from: bigint, byteLength: number): Promise<ArrayBuffer> {
     const { runtime, checkRuntime } = this.#device, { compute, copies } = this.#stream;
     const size = BigInt(byteLength), toHost = CUDART.cudaMemcpyDeviceToHost;
@@ -109,6 +113,7 @@ export class Staging implements Disposable {
     );
     this.#stream.record(landed, copies);
     await this.#stream.reached(landed);
+    if (!this.#isOpen) throw new DeviceError("Cannot read from cuda: it was closed meanwhile");
     const copy = host.bytes.buffer.slice(0, byteLength);
     this.#idle.get(host.bytes.byteLength)?.push(readBack);
     return copy;
@@ -116,6 +121,7 @@ export class Staging implements Disposable {
 
   [Symbol.dispose](): void {
     const { runtime } = this.#device;
+    this.#isOpen = false;
     runtime.cudaFreeHost(this.#ring.address);
     for (const event of this.#events) runtime.cudaEventDestroy(event);
     for (const { event } of this.#pieces) runtime.cudaEventDestroy(event);
