@@ -2,7 +2,6 @@
 
 import { trainingFlopsPerToken } from "../../lib/model/flops.ts";
 import { footprintOf } from "../../lib/backend/footprint.ts";
-import type { RunConfig } from "../../lib/train/config.ts";
 import { planTraining } from "../../lib/train/plan.ts";
 import { Trainer, type TrainerConfig } from "../../lib/train/trainer.ts";
 import { type BenchBackend, describeCard, openBenchBackend } from "./gpu_device.ts";
@@ -13,10 +12,10 @@ import type { BenchSizes } from "./gpu_sizes.ts";
 import type { Table } from "./gpu_table.ts";
 import { median } from "./median.ts";
 import { callMsOf, profiledBackend, type ProfileEntry } from "./profiled_backend.ts";
-import { randomSamples } from "./synthetic_training.ts";
+import { randomSamples, syntheticConfig } from "./synthetic_training.ts";
 
 /** Norm outputs and SwiGLU are computed again, as configs/train/tinyllama-1.1b.yaml has it. */
-const RECOMPUTE: RunConfig["recompute"] = "cheap";
+const RECOMPUTE: TrainerConfig["recompute"] = "cheap";
 const PROFILED_STEPS = 3;
 
 /** What was measured of our own steps. */
@@ -78,15 +77,7 @@ function peakOf(bytes: number | null): number | null {
 }
 
 function trainerConfig({ model, batch }: BenchSizes): TrainerConfig {
-  return {
-    model,
-    microBatchSize: batch,
-    microSteps: 1,
-    schedule: { lr: 4e-4, minLr: 4e-5, warmupSteps: 10, totalSteps: 1000 },
-    adamw: { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 },
-    gradClip: 1,
-    recompute: RECOMPUTE,
-  };
+  return syntheticConfig(model, batch, RECOMPUTE);
 }
 
 function randomTrainer({ backend }: BenchBackend, sizes: BenchSizes): Trainer {

@@ -5,29 +5,38 @@ import { parse } from "yaml";
 import type { Backend } from "../../lib/core/backend.ts";
 import { philox } from "../../lib/core/rng.ts";
 import { type ModelConfig, parseModelConfig } from "../../lib/model/config.ts";
-import { Trainer, type TrainingSamples } from "../../lib/train/trainer.ts";
+import { Trainer, type TrainerConfig, type TrainingSamples } from "../../lib/train/trainer.ts";
 
 /** The architecture in a file of configs/models. */
 export function readModelFile(path: string): ModelConfig {
   return parseModelConfig(parse(readFileSync(path, "utf8")), path);
 }
 
-/** A trainer with initial weights: one micro-batch a step, clipping at 1.0, AdamW as the paper has it. */
-export function syntheticTrainer(
-  backend: Backend,
+/** One micro-batch a step, clipping at 1.0, AdamW as the paper has it. */
+export function syntheticConfig(
   model: ModelConfig,
   batch: number,
-  length: number,
-): Trainer {
-  const trainer = new Trainer(backend, {
+  recompute: TrainerConfig["recompute"],
+): TrainerConfig {
+  return {
     model,
     microBatchSize: batch,
     microSteps: 1,
     schedule: { lr: 4e-4, minLr: 4e-5, warmupSteps: 10, totalSteps: 1000 },
     adamw: { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 },
     gradClip: 1,
-    recompute: "none",
-  }, length);
+    recompute,
+  };
+}
+
+/** A trainer of {@linkcode syntheticConfig} with initial weights, which computes nothing again. */
+export function syntheticTrainer(
+  backend: Backend,
+  model: ModelConfig,
+  batch: number,
+  length: number,
+): Trainer {
+  const trainer = new Trainer(backend, syntheticConfig(model, batch, "none"), length);
   trainer.initialize(0);
   return trainer;
 }
