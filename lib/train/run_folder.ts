@@ -20,12 +20,18 @@ const STATE_FILE = "trainer_state.json";
 /**
  * Decides where a run begins: with `resume` at its latest checkpoint, where there is one, so that one command line serves
  * every start of a job; else (null) at the start in a folder without a run. `force` says that an earlier run may go.
- * @throws {UsageError} when the folder holds a run and neither was asked for, or only damaged checkpoints to resume.
+ * @throws {UsageError} when both are asked for, when the folder holds a run and neither is, or when it has only damaged
+ * checkpoints to resume.
  */
 export function chooseStart(
   runFolder: string,
   choice: { readonly resume: boolean; readonly force: boolean },
 ): Checkpoint | null {
+  if (choice.resume && choice.force) {
+    throw new UsageError(
+      `Cannot resume the run in "${runFolder}" and delete it: expected one of the two`,
+    );
+  }
   const latest = latestCheckpoint(runFolder);
   if (choice.resume) {
     const [damaged] = checkpointFolders(runFolder);

@@ -29,7 +29,7 @@ export interface TrainOptions {
  * const run = loadRunConfig("demo", [parseOverride("horizon.steps=100")]);
  * await train(run, { hooks: { onStep: ({ step, loss }) => console.log(step, loss) } });
  * ```
- * @throws {UsageError} when the run folder holds a run and neither `resume` nor `force` is asked for.
+ * @throws {UsageError} when the run folder holds a run and neither `resume` nor `force` is asked for, or both are.
  * @throws {FormatError} when the data is not there or damaged.
  */
 export async function train(

@@ -151,6 +151,10 @@ Deno.test("a run is neither overwritten nor resumed as another one by accident",
       attempt(backend, config),
       /holds a run at step 2; continue it with --resume/,
     );
+    await assert.rejects(
+      attempt(backend, config, { resume: true, force: true }),
+      /^UsageError: Cannot resume the run in ".*" and delete it/,
+    );
     const other = { ...config, adamw: { ...config.adamw, beta2: 0.99 } };
     await assert.rejects(
       attempt(backend, other, { resume: true }),
