@@ -93,7 +93,7 @@ export async function adopt(options: AdoptOptions): Promise<Adopted> {
   const path = join(folder, MANIFEST_NAME);
   Deno.writeTextFileSync(path + UNFINISHED, manifestText(manifest));
   Deno.renameSync(path + UNFINISHED, path);
-  return { manifest, skipped, notes: [...gapNotes(chunks), ...counting.notes] };
+  return { manifest, skipped, notes: [...gapNotes(names), ...counting.notes] };
 }
 
 /** The .bin files of a folder that has some of them named as chunk files, and no manifest. */
@@ -167,11 +167,17 @@ function commonDType(folder: string, chunks: readonly ChunkFile[]): Manifest["dt
 }
 
 /** Missing numbers: a file lost on the way leaves no other trace. */
-function gapNotes(chunks: readonly ChunkFile[]): string[] {
-  const streams = Map.groupBy(chunks, ({ fileName }) => fileName.replace(/_\d{10}\.bin$/, ""));
-  return [...streams].flatMap(([prefix, files]) => {
-    const missing = Math.max(...files.map(({ number }) => number)) + 1 - files.length;
-    return missing === 0 ? [] : [`${prefix}: ${missing} of its numbers have no chunk file`];
+function gapNotes(names: readonly string[]): string[] {
+  const numbered = names.flatMap((fileName) => {
+    const name = parseChunkName(fileName);
+    if (name === null || name.part === "test") return [];
+    return [{ stream: fileName.replace(/_\d{10}\.bin$/, ""), number: name.number }];
+  });
+  return [...Map.groupBy(numbered, ({ stream }) => stream)].flatMap(([stream, files]) => {
+    const most = files.reduce((greatest, { number }) => Math.max(greatest, number), 0);
+    const missing = most + 1 - files.length;
+    if (missing === 0) return [];
+    return [`${stream}: ${missing} of its numbers ${missing === 1 ? "has" : "have"} no chunk file`];
   });
 }
 

@@ -166,17 +166,20 @@ Deno.test("files that are no chunk files, of the test part or empty are left out
   withChunks({
     "train_a_0_0000000000.bin": foreignChunk(stream(0, 20), 8),
     "train_a_1_0000000000.bin": foreignChunk([], 8),
-    "test_a_0_0000000000.bin": foreignChunk(stream(0, 20), 8),
+    "train_a_1_0000000001.bin": foreignChunk(stream(0, 20), 8),
+    "train_a_1_0000000003.bin": foreignChunk(stream(0, 20), 8),
+    "test_a_0_0000000001.bin": foreignChunk(stream(0, 20), 8),
     "train_a_0_1.bin": foreignChunk(stream(0, 20), 8),
     "pytorch_model.bin": new Uint8Array(3),
     "README.md": new Uint8Array(3),
   }, async (folder) => {
-    const { manifest, skipped } = await adoptIn(folder);
+    const { manifest, skipped, notes } = await adoptIn(folder);
+    assert.deepEqual(notes, ["train_a_1: 1 of its numbers has no chunk file"]);
     assert.deepEqual(
       skipped.map(({ path, reason }) => [path.slice(folder.length + 1), reason]),
       [
         ["pytorch_model.bin", "not named as a chunk file"],
-        ["test_a_0_0000000000.bin", "of the test part"],
+        ["test_a_0_0000000001.bin", "of the test part"],
         ["train_a_0_1.bin", "not named as a chunk file"],
         ["train_a_1_0000000000.bin", "without tokens"],
       ],
@@ -188,6 +191,8 @@ Deno.test("files that are no chunk files, of the test part or empty are left out
     });
     assert.deepEqual(manifest.sources[0].train.files.map(({ name }) => name), [
       "train_a_0_0000000000.bin",
+      "train_a_1_0000000001.bin",
+      "train_a_1_0000000003.bin",
     ]);
   }));
 
