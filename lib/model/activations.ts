@@ -128,9 +128,12 @@ export function trainingPlan(
     if (!spec.keptBy.includes(recompute)) sharedSpecs[key] = spec;
     else for (let l = 0; l < config.numLayers; l++) layerSpecs[`${l}.${key}`] = spec;
   }
-  const kept: Arena<string> = backend.allocate("activations", layerSpecs);
-  const shared: Arena<string> = backend.allocate("activations shared by layers", sharedSpecs);
-  const passing = backend.allocate("activation gradients and batch", {
+  using arenas = new DisposableStack();
+  const kept: Arena<string> = arenas.use(backend.allocate("activations", layerSpecs));
+  const shared: Arena<string> = arenas.use(
+    backend.allocate("activations shared by layers", sharedSpecs),
+  );
+  const passing = arenas.use(backend.allocate("activation gradients and batch", {
     last: { dtype, shape: [B, T, C] },
     hidden: { dtype, shape: [B, T, C] },
     hiddenRstd: { dtype: "f32", shape: [B * T] },
@@ -144,7 +147,7 @@ export function trainingPlan(
     targets: { dtype: "i32", shape: [B, T] },
     positions: { dtype: "i32", shape: [B, T] },
     ropeTable: { dtype: "f32", shape: [T, D] },
-  });
+  }));
   const { dResidual, dNormed, dAttnOut, dQkv, dSwiglu, last, ...rest } = passing.tensors;
   backend.write(rest.positions, consecutivePositions(B, T));
   backend.write(rest.ropeTable, ropeTable(config, T));
@@ -165,14 +168,13 @@ export function trainingPlan(
     swiglu: at(layer, "swiglu"),
     output: isLast(layer) ? last : at(layer + 1, "input"),
   }));
+  const owned = arenas.move();
   return {
     ...rest,
     blocks,
     recompute,
     gradients: { dResidual, dNormed, dAttnOut, dQkv, dSwiglu },
-    [Symbol.dispose]() {
-      for (const arena of [passing, shared, kept]) arena[Symbol.dispose]();
-    },
+    [Symbol.dispose]: () => owned[Symbol.dispose](),
   };
 }
 

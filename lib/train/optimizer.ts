@@ -31,7 +31,7 @@ export class Optimizer implements Disposable {
   readonly #squaresOf: readonly Tensor[];
   readonly #schedule: Tensor;
   readonly #scheduleValues = new Float32Array(2);
-  readonly #resources = new DisposableStack();
+  readonly #resources: DisposableStack;
 
   /** Allocates zeroed moments. `gradClip` 0 never clips. */
   constructor(
@@ -41,14 +41,15 @@ export class Optimizer implements Disposable {
     options: AdamwOptions,
     gradClip: number,
   ) {
+    using resources = new DisposableStack();
     this.#backend = backend;
     this.#tensors = tensors;
     this.#options = options;
     this.#gradClip = gradClip;
-    this.m = this.#resources.use(allocateParameters(backend, config, "optimizer m", "f32"));
-    this.v = this.#resources.use(allocateParameters(backend, config, "optimizer v", "f32"));
+    this.m = resources.use(allocateParameters(backend, config, "optimizer m", "f32"));
+    this.v = resources.use(allocateParameters(backend, config, "optimizer v", "f32"));
     const count = tensors.grads.flats.length;
-    const arena = this.#resources.use(backend.allocate("optimizer scalars", {
+    const arena = resources.use(backend.allocate("optimizer scalars", {
       squares: { dtype: "f32", shape: [count, SLOT_BYTES / 4] },
       schedule: { dtype: "f32", shape: [2] },
     }));
@@ -57,6 +58,7 @@ export class Optimizer implements Disposable {
       carve(this.#squares, `${flat.name} squares`, { dtype: "f32", shape: [1] }, i * SLOT_BYTES)
     );
     this.#schedule = arena.tensors.schedule;
+    this.#resources = resources.move();
   }
 
   /**

@@ -69,13 +69,14 @@ export class Trainer implements Disposable {
   readonly #inputs: Int32Array;
   readonly #targets: Int32Array;
   readonly #scale: number;
-  readonly #resources = new DisposableStack();
+  readonly #resources: DisposableStack;
 
   /** Allocates for sequences of `sequenceLength` tokens; parameters are zero until initialized or loaded. */
   constructor(backend: Backend, config: TrainerConfig, sequenceLength: number) {
     const { model: architecture, microBatchSize, microSteps } = config;
     const { param, master, grad } = backend.precision;
-    const use = <T extends Disposable>(resource: T) => this.#resources.use(resource);
+    using resources = new DisposableStack();
+    const use = <T extends Disposable>(resource: T) => resources.use(resource);
     const N = microBatchSize * sequenceLength;
     this.#backend = backend;
     this.#config = config;
@@ -122,6 +123,7 @@ export class Trainer implements Disposable {
       key: `micro-step ${micro} ${id}`,
       record: () => this.#recordMicroStep(micro),
     }));
+    this.#resources = resources.move();
   }
 
   /** Writes the initial weights of `seed`. */

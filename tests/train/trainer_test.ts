@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { footprintOf } from "../../lib/backend/footprint.ts";
+import type { Backend } from "../../lib/core/backend.ts";
+import { DeviceError } from "../../lib/core/errors.ts";
 import { planRun } from "../../lib/train/plan.ts";
 import { Trainer } from "../../lib/train/trainer.ts";
 import { DEVICES, onDevices } from "../backend/devices.ts";
@@ -85,4 +87,25 @@ onDevices("the memory table of a dry run is that of the run", DEVICES, ([backend
     assert.deepEqual(planned.memory, backend.allocations());
   }
   return Promise.resolve();
+});
+
+Deno.test("a trainer for which memory runs out gives back what it had", async () => {
+  using backend = await openCpu(1);
+  const arenas = (() => {
+    using _trainer = new Trainer(backend, SMALL_RUN, 16);
+    return backend.allocations().length;
+  })();
+  assert.ok(arenas > 5);
+  for (let last = 0; last < arenas; last++) {
+    let left = last;
+    const small: Backend = {
+      ...backend,
+      allocate(label, specs) {
+        if (left-- === 0) throw new DeviceError(`Cannot allocate "${label}"`);
+        return backend.allocate(label, specs);
+      },
+    };
+    assert.throws(() => new Trainer(small, SMALL_RUN, 16), DeviceError);
+    assert.deepEqual(backend.allocations(), []);
+  }
 });
