@@ -112,16 +112,20 @@ export function openNative(build: NativeBuild, threads: number): CpuMachine {
   const name = `cpu:native (${build.isa}, ${threads} threads)`;
   const opened = openLibrary([build.path], CPU_SYMBOLS);
   if (opened.kind === "missing") throw notLoaded(opened.tried);
-  const { library } = opened;
-  const kernels = library.symbols;
-  const pages = new NativePages();
+  using opening = new DisposableStack();
+  opening.defer(() => opened.library.close());
+  const kernels = opened.library.symbols;
+  const pages = opening.use(new NativePages());
   const contextBytes = Number(kernels.tl_context_bytes(threads));
   const place = pages.reserve(contextBytes);
-  const context = place === null ? null : BigInt(place);
-  if (place === null || context === null || kernels.tl_context_open(context, threads) !== 0) {
-    library.close();
-    throw new DeviceError(`Cannot open ${name}: no memory or no thread to be had from the system`);
+  if (place === null) throw new DeviceError(`Cannot open ${name}: no memory to be had`);
+  opening.defer(() => pages.release(place, contextBytes));
+  const context = BigInt(place);
+  if (kernels.tl_context_open(context, threads) !== 0) {
+    throw new DeviceError(`Cannot open ${name}: no thread to be had from the system`);
   }
+  opening.defer(() => kernels.tl_context_close(context));
+  const owned = opening.move();
   return {
     name,
     hasBf16: build.hasBf16,
@@ -134,12 +138,7 @@ export function openNative(build: NativeBuild, threads: number): CpuMachine {
     unmap: (file) => pages.release(file.address, file.byteLength),
     write: (address, source) => pages.write(address, source),
     read: (address, bytes) => pages.read(address, bytes),
-    [Symbol.dispose]() {
-      kernels.tl_context_close(context);
-      pages.release(place, contextBytes);
-      pages[Symbol.dispose]();
-      library.close();
-    },
+    [Symbol.dispose]: () => owned[Symbol.dispose](),
   };
 }
 
