@@ -1,8 +1,5 @@
 // The product of matvec.wgsl for one row and weights of 16 or fewer bits an element, where a processor plays the graphics
-// card: four words of a buffer cost it as much as two single ones, so weights come in fours of words. A thread owns four
-// rows of the weight. Needs elements.wgsl and weight_any.wgsl, then matvec.wgsl before it.
-
-@group(0) @binding(2) var<storage, read> weight_fours: array<vec4<u32>>;
+// card. A thread owns four rows of the weight. Needs matvec.wgsl and weight_fours.wgsl before it.
 
 // The four words that each row of the weight has read last, and where they are: most blocks start where one has ended.
 var<private> held: array<vec4<u32>, 4>;
@@ -13,26 +10,9 @@ const NOWHERE = 0xffffffffu;
 // Elements of the left operand that meet one block of the weight.
 var<private> block: array<vec4<f32>, 8>;
 
-// Four 16-bit elements out of two words.
-fn four_halves(low: u32, high: u32) -> vec4<f32> {
-  if (DTYPE == F16) {
-    return vec4<f32>(unpack2x16float(low), unpack2x16float(high));
-  }
-  let words = vec4<u32>(low << 16u, low & 0xffff0000u, high << 16u, high & 0xffff0000u);
-  return bitcast<vec4<f32>>(words);
-}
-
 // Eight elements of a row times those of the left operand.
 fn dot_eight(four: vec4<u32>, low: vec4<f32>, high: vec4<f32>) -> f32 {
   return dot(four_halves(four.x, four.y), low) + dot(four_halves(four.z, four.w), high);
-}
-
-// Four words from word `first` (0 to 3) on of the eight words of `low` and `high`.
-fn words_from(low: vec4<u32>, high: vec4<u32>, first: u32) -> vec4<u32> {
-  let is_far = (first & 2u) != 0u;
-  let four = select(low, vec4<u32>(low.zw, high.xy), is_far);
-  let next = select(high.x, high.z, is_far);
-  return select(four, vec4<u32>(four.yzw, next), (first & 1u) != 0u);
 }
 
 // The words after a scale, which is the low or the high half of the word before them.

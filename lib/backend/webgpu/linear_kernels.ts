@@ -6,6 +6,7 @@ import laneSum from "../../../kernels/wgsl/lane_sum.wgsl" with { type: "text" };
 import laneSumSubgroups from "../../../kernels/wgsl/lane_sum_subgroups.wgsl" with { type: "text" };
 import linear from "../../../kernels/wgsl/linear.wgsl" with { type: "text" };
 import matvec from "../../../kernels/wgsl/matvec.wgsl" with { type: "text" };
+import matvecRows from "../../../kernels/wgsl/matvec_rows.wgsl" with { type: "text" };
 import matvecWords from "../../../kernels/wgsl/matvec_words.wgsl" with { type: "text" };
 import matvecQuantized from "../../../kernels/wgsl/matvec_quantized.wgsl" with { type: "text" };
 import outAligned from "../../../kernels/wgsl/out_aligned.wgsl" with { type: "text" };
@@ -18,13 +19,13 @@ import tile4 from "../../../kernels/wgsl/tile_4.wgsl" with { type: "text" };
 import tile8 from "../../../kernels/wgsl/tile_8.wgsl" with { type: "text" };
 import weightAligned from "../../../kernels/wgsl/weight_aligned.wgsl" with { type: "text" };
 import weightAny from "../../../kernels/wgsl/weight_any.wgsl" with { type: "text" };
+import weightFours from "../../../kernels/wgsl/weight_fours.wgsl" with { type: "text" };
 import weightTexels from "../../../kernels/wgsl/weight_texels.wgsl" with { type: "text" };
 import weightUnpack from "../../../kernels/wgsl/weight_unpack.wgsl" with { type: "text" };
-import { byteLengthOf, isQuantized } from "../../core/dtype.ts";
+import { byteLengthOf, isQuantized, QUANT_BLOCK } from "../../core/dtype.ts";
 import { elementCount, rowWidth, type Tensor } from "../../core/tensor.ts";
 import type { GpuContext, Operand } from "./context.ts";
 import { weightTypeCode } from "./elements.ts";
-import { rowsOf } from "./row_ranges.ts";
 import { TEXELS_PER_ROW } from "./texels.ts";
 
 /** out (m, n) = left (m, k) · right (k, n) + addend; all tensors fit into a binding. */
@@ -119,9 +120,6 @@ export function multiply(gpu: GpuContext, product: Product): void {
   const isWithWeight = product.isLeftAlongK && product.isRightAlongK;
   if (!isWithWeight || m > MAX_FEW_ROWS || usesTexels && m > 1 && right.dtype === "f32") {
     multiplyTiled(gpu, usesTexels ? unpacked(gpu, product) : product);
-  } else if (usesTexels) {
-    // Decoding a weight again for each of a few rows costs less than unpacking it for a tile.
-    for (let row = 0; row < m; row++) multiplyFew(gpu, rowOf(product, row));
   } else {
     multiplyFew(gpu, product);
   }
@@ -138,20 +136,6 @@ export function maxDepth(gpu: GpuContext): number {
 /** Bytes of a row of a weight in the widest form in which a product reads it. */
 export function weightRowBytes(gpu: GpuContext, weight: Tensor): number {
   return byteLengthOf(profileOf(gpu).usesTexels ? "f32" : weight.dtype, rowWidth(weight));
-}
-
-/** The product of one row of the left operand. */
-function rowOf(product: Product, row: number): Product {
-  const { out, left, addend, m } = product;
-  if (m === 1) return product;
-  const part = (tensor: Tensor) => rowsOf(tensor, m, row, row + 1);
-  return {
-    ...product,
-    out: part(out),
-    left: part(left),
-    addend: addend === null || addend === "out" ? addend : part(addend),
-    m: 1,
-  };
 }
 
 /** The same product with its weight as f32, where that makes texels of it. */
@@ -225,25 +209,38 @@ function multiplyFew(gpu: GpuContext, product: Product): void {
       },
     };
   });
-  const groups = Math.ceil(n / 4 / (group / lanes));
+  const groups = Math.ceil(n / reader.rows / (group / lanes));
   const tensors = tensorsOf(product, operands);
   const integers = [n, k, outWidth, outColumn];
   gpu.run(kernel, tensors, integers, [], groups);
 }
 
-/** The kernel that reads the weight of a product of few rows. */
-function readerOf(gpu: GpuContext, { k, right }: Product) {
+/** The kernel that reads the weight of a product of few rows, and rows of the weight that a thread owns. */
+interface Reader {
+  readonly entryPoint: string;
+  readonly sources: readonly string[];
+  readonly texels: "left" | "none";
+  readonly rows: 4 | 8;
+}
+
+function readerOf(gpu: GpuContext, { m, k, right }: Product): Reader {
   const { usesTexels } = profileOf(gpu), isBlocks = isQuantized(right.dtype);
-  if (usesTexels && isBlocks) {
-    return { entryPoint: "product_blocks", sources: [matvecWords], texels: "left" as const };
+  const texels = usesTexels ? "left" : "none";
+  const one = { sources: [weightFours, matvecWords], texels, rows: 4 } as const;
+  const few = { sources: [weightFours, matvecRows], texels, rows: 8 } as const;
+  if (isBlocks) {
+    if (usesTexels && m === 1) return { ...one, entryPoint: "product_blocks" };
+    const isInPairs = k % (2 * QUANT_BLOCK) === 0;
+    if (usesTexels && isInPairs) return { ...few, entryPoint: "product_rows_blocks" };
+    return { entryPoint: "product_quantized", sources: [matvecQuantized], texels, rows: 4 };
   }
-  const texels = usesTexels ? "left" as const : "none" as const;
-  if (isBlocks) return { entryPoint: "product_quantized", sources: [matvecQuantized], texels };
   const isInFours = right.dtype !== "f32" && k % 8 === 0 && right.byteOffset % 16 === 0;
   if (usesTexels && isInFours) {
-    return { entryPoint: "product_halves", sources: [matvecWords], texels };
+    return m === 1
+      ? { ...one, entryPoint: "product_halves" }
+      : { ...few, entryPoint: "product_rows_halves" };
   }
-  return { entryPoint: "product", sources: [], texels };
+  return { entryPoint: "product", sources: [], texels, rows: 4 };
 }
 
 function profileOf(gpu: GpuContext): Profile {

@@ -23,7 +23,7 @@ const SLABS = [[9, 20, 4200], [600, 3, 4100], [10, 600, 4100]] as const;
 const DTYPES = ["bf16", "f16", "q8_0", "q4_0"] as const;
 const DTYPE_SHAPES = [
   ...[[1, 37, 96], [3, 21, 32], [5, 50, 544], [8, 6, 64], [40, 33, 352]],
-  ...[[1, 9, 2304], [6, 7, 1056]],
+  ...[[1, 9, 2304], [6, 7, 1056], [4, 19, 320]],
 ] as const;
 
 /** A product's operand as the device rounds it before multiplying. */
