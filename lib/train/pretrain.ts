@@ -120,7 +120,7 @@ class Run {
     this.#flopsPerToken = trainingFlopsPerToken(model, data.sequenceLength);
   }
 
-  /** An error leaves only when nothing is under way any more that what it ends would be freed under. */
+  /** Ends, be it with an error, when the device has nothing under way: only then may memory be freed. */
   async toTheEnd(): Promise<PretrainOutcome> {
     try {
       return await this.#allSteps();

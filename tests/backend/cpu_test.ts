@@ -1,4 +1,4 @@
-// The CPU backend's memory, threads and choice of device, native and WASM. What the operations compute is in ops_test.ts.
+// The CPU backend's memory, threads and choice of device, native and WASM. What the operations compute is in conformance/.
 
 import assert from "node:assert/strict";
 import { findNative } from "../../lib/backend/cpu/native.ts";

@@ -1,4 +1,4 @@
-"""Times training steps of a Llama in PyTorch on the CPU and prints one JSON line; run by train.ts, or by hand:
+"""Times training steps of a Llama in PyTorch on the CPU and prints one JSON line; run by train_table.ts, or by hand:
 
     python3 torch_train.py --model configs/models/nano-15m.yaml --batch 8 --length 256 --variant compile
 
