@@ -19,10 +19,10 @@ export interface LoaderSource {
 /**
  * Sequences of T tokens from several sources. Borrows the streams of tokens.
  *
- * The chunk files of a source are one stream that is read in a circle. A block takes T + 1 tokens and the next one begins
- * T further on, so the last target of a block is the first input of the next and every token is a target. (The original
- * went on by T + 1: one token in 2,049 was never a target.) An epoch is as many whole blocks as fit into the stream; the
- * next epoch begins where the last one ended, so the rest of a stream is not lost but comes first.
+ * The chunk files of a source are one stream that is read in a circle. A block takes T + 1 tokens and the next one
+ * begins T further on, so the last target of a block is the first input of the next and every token is a target. (The
+ * original went on by T + 1: one token in 2,049 was never a target.) An epoch is as many whole blocks as fit into the
+ * stream; the next epoch begins where the last one ended, so the rest of a stream is not lost but comes first.
  */
 export class SampleLoader {
   readonly sequenceLength: number;
