@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { inTempFolder } from "../temp_folder.ts";
 
 const PROGRAM = join(import.meta.dirname ?? ".", "signalled_run.ts");
 
@@ -10,19 +11,14 @@ Deno.test({
   ignore: Deno.build.os === "windows",
   async fn() {
     for (let attempt = 0; attempt < 3; attempt++) {
-      const output = Deno.makeTempDirSync();
-      try {
-        const command = new Deno.Command(Deno.execPath(), {
-          args: ["run", "-A", "--no-check", PROGRAM, output],
-        });
-        const { code, stdout, stderr } = await command.output();
-        assert.equal(code, 0, new TextDecoder().decode(stderr));
-        const step = Number(new TextDecoder().decode(stdout));
-        // It has 200 steps and would end with the last of them if the signal came only between two runs of the event loop.
-        assert.ok(step >= 2 && step <= 10, `it ended with step ${step}`);
-      } finally {
-        Deno.removeSync(output, { recursive: true });
-      }
+      const { code, stdout, stderr } = await inTempFolder((output) => {
+        const args = ["run", "-A", "--no-check", PROGRAM, output];
+        return new Deno.Command(Deno.execPath(), { args }).output();
+      });
+      assert.equal(code, 0, new TextDecoder().decode(stderr));
+      const step = Number(new TextDecoder().decode(stdout));
+      // It has 200 steps and would end with the last of them if the signal came only between two runs of the event loop.
+      assert.ok(step >= 2 && step <= 10, `it ended with step ${step}`);
     }
   },
 });
