@@ -30,8 +30,8 @@ typedef struct {
 #define HAS_PAIRS 0
 #endif
 
-static int uses_integers(const matvec_problem *p) { return p->bf16 && (p->dtype == TL_Q8_0 || p->dtype == TL_Q4_0); }
-static int uses_pairs(const matvec_problem *p) { return HAS_PAIRS && p->bf16 && !uses_integers(p); }
+static int is_quantized(const matvec_problem *p) { return p->dtype == TL_Q8_0 || p->dtype == TL_Q4_0; }
+static int uses_pairs(const matvec_problem *p) { return HAS_PAIRS && p->bf16 && !is_quantized(p); }
 
 static void store_output(const matvec_problem *p, ptrdiff_t x_row, ptrdiff_t o, float sum) {
   ptrdiff_t at = x_row * p->out_stride + o;
@@ -91,20 +91,27 @@ static inline __attribute__((always_inline)) void float_dots(const matvec_state 
   }
 }
 
-// Weights that are quantized, activations that are not.
-static void quantized_float_dots(const matvec_state *s, ptrdiff_t o) {
+// Quantized weight row `o`, decoded, times `columns` rows of activations from `first` on. Scaled a block at a time.
+static inline __attribute__((always_inline)) void decoded_dots(const matvec_state *s, ptrdiff_t o, ptrdiff_t first, int columns, int dtype) {
   const matvec_problem *p = s->problem;
-  const char *row = (const char *)p->weight + (size_t)o * s->row_bytes;
-  vf acc[MATVEC_MAX_ROWS];
-  for (int c = 0; c < p->n; c++) acc[c] = vf_set(0);
-  for (ptrdiff_t j = 0; j < p->i; j += QUANT_BLOCK) {
-    float block[QUANT_BLOCK];
-    decode_elements(block, row, p->dtype, (size_t)j, QUANT_BLOCK);
-    for (int c = 0; c < p->n; c++)
-      for (int k = 0; k < QUANT_BLOCK; k += VL)
-        acc[c] = vf_fma(vf_load(block + k), vf_load((const float *)s->x + c * p->i + j + k), acc[c]);
+  const char *block = (const char *)p->weight + (size_t)o * s->row_bytes;
+  const float *x = (const float *)s->x + first * p->i;
+  vf acc[MAX_COLUMNS];
+  for (int c = 0; c < columns; c++) acc[c] = (vf){0};
+  for (ptrdiff_t j = 0; j < p->i; j += QUANT_BLOCK, block += element_bytes(dtype, QUANT_BLOCK)) {
+    vf scale = block_scale(block), w[QUANT_BLOCK / VL];
+    unpack_block(w, block, dtype);
+    for (int c = 0; c < columns; c++) {
+      const float *at = x + c * p->i + j;
+      vf even = w[0] * vf_load(at), odd = w[1] * vf_load(at + VL);
+      for (int k = 2; k < QUANT_BLOCK / VL; k += 2) {
+        even = vf_fma(w[k], vf_load(at + k * VL), even);
+        odd = vf_fma(w[k + 1], vf_load(at + (k + 1) * VL), odd);
+      }
+      acc[c] = vf_fma(scale, even + odd, acc[c]);
+    }
   }
-  for (int c = 0; c < p->n; c++) store_output(p, c, o, vf_sum(acc[c]));
+  for (int c = 0; c < columns; c++) store_output(p, first + c, o, vf_sum(acc[c]));
 }
 
 #if HAS_PAIRS
@@ -191,7 +198,7 @@ static void float_task(const matvec_state *s, ptrdiff_t begin, ptrdiff_t end) {
   }
 }
 
-// Quantized weight row `o` times `columns` rows of activations from `first` on.
+// Quantized weight row `o` times `columns` quantized rows of activations from `first` on.
 static inline __attribute__((always_inline)) void integer_dots(const matvec_state *s, ptrdiff_t o, ptrdiff_t first, int columns, int quant4) {
   const matvec_problem *p = s->problem;
   ptrdiff_t blocks = p->i / QUANT_BLOCK;
@@ -204,30 +211,31 @@ static inline __attribute__((always_inline)) void integer_dots(const matvec_stat
 
 #define Q8_DOTS(columns) integer_dots(s, o, first, columns, 0)
 #define Q4_DOTS(columns) integer_dots(s, o, first, columns, 1)
+#define DECODED_Q8_DOTS(columns) decoded_dots(s, o, first, columns, TL_Q8_0)
+#define DECODED_Q4_DOTS(columns) decoded_dots(s, o, first, columns, TL_Q4_0)
 
-static void integer_task(const matvec_state *s, ptrdiff_t begin, ptrdiff_t end) {
+static void quantized_task(const matvec_state *s, ptrdiff_t begin, ptrdiff_t end) {
   const matvec_problem *p = s->problem;
-  if (p->dtype == TL_Q4_0) { FOR_ROWS(Q4_DOTS) } else { FOR_ROWS(Q8_DOTS) }
+  if (p->dtype == TL_Q4_0) {
+    if (p->bf16) { FOR_ROWS(Q4_DOTS) } else { FOR_ROWS(DECODED_Q4_DOTS) }
+  } else {
+    if (p->bf16) { FOR_ROWS(Q8_DOTS) } else { FOR_ROWS(DECODED_Q8_DOTS) }
+  }
 }
 
 static void matvec_task(tl_context *ctx, const void *args, ptrdiff_t begin, ptrdiff_t end, int worker) {
   (void)ctx, (void)worker;
   const matvec_state *s = args;
   const matvec_problem *p = s->problem;
-  if (uses_integers(p)) {
-    integer_task(s, begin, end);
-  } else if (p->dtype == TL_Q8_0 || p->dtype == TL_Q4_0) {
-    for (ptrdiff_t o = begin; o < end; o++) quantized_float_dots(s, o);
-  } else {
-    float_task(s, begin, end);
-  }
+  if (is_quantized(p)) quantized_task(s, begin, end);
+  else float_task(s, begin, end);
 }
 
 // The activations in the form the dot products want, in shared scratch memory.
 static const void *prepare_x(tl_context *ctx, const matvec_problem *p) {
   if (!p->bf16) return p->x;
   ptrdiff_t count = (ptrdiff_t)p->n * p->i;
-  if (uses_integers(p)) {
+  if (is_quantized(p)) {
     ptrdiff_t blocks = p->i / QUANT_BLOCK;
     char *memory = tl_shared(ctx);
     for (ptrdiff_t row = 0; row < p->n; row++, memory += quantized_row_bytes(blocks))
