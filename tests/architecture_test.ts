@@ -28,7 +28,7 @@ const MAX_FUNCTION_LINES = 70;
 const DRAWERS =
   /(^|\/)(utils?|helpers?|common|misc|types|constants|index|manager|service|factory)\./;
 const UNFINISHED = /\b(T[O]DO|F[I]XME|X[X]X|H[A]CK)\b/;
-const FOREIGN_PATH = /(^|[\s"'`(=])\/(work|home|root|tmp|Users)\//;
+const FOREIGN_PATH = /(^|[\s"'`(=])\/(home|root|tmp|Users)\//;
 
 const code = sourceFiles("", [".ts"]).map(parse);
 const shipped = code.filter(({ path }) => !path.startsWith("tests/"));

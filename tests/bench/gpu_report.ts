@@ -75,8 +75,7 @@ function readSections(path: string): Report["sections"] {
 /** Paths of somebody's machine without their folders. */
 function withoutFolders(text: string): string {
   const shorter = text.replaceAll(`${process.cwd()}/`, "");
-  const folders =
-    /(?:file:\/\/)?\/(?:work|home|root|tmp|Users)\/(?:[^\s\/"'`\\]+\/)*(?=[^\s\/"'`\\])/g;
+  const folders = /(?<![\w.*:\/])(?:file:\/\/)?\/(?:[^\s\/"'`\\]+\/)+(?=[^\s\/"'`\\])/g;
   return shorter.replaceAll(folders, "");
 }
 
