@@ -1,5 +1,6 @@
 // Loss on held-out text, one number per source, weighted by tokens: sources of any size are comparable.
 
+import { setTimeout } from "node:timers/promises";
 import type { RunConfig } from "./config.ts";
 import type { Trainer } from "./trainer.ts";
 
@@ -35,6 +36,8 @@ export async function validate(
     let tokens = 0;
     for (const { inputs, targets } of source.batches(config.microBatchSize)) {
       sum += await trainer.evaluate(inputs, targets);
+      // Signals are looked for only when the event loop has nothing to do.
+      await setTimeout(0);
       for (const target of targets) if (target >= 0) tokens++;
       if (tokens >= config.evaluation.tokens) break;
     }
