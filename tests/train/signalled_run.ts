@@ -6,7 +6,7 @@ import { pretrain } from "../../lib/train/pretrain.ts";
 import { chooseStart } from "../../lib/train/run_folder.ts";
 import { congruentialSamples, openCpu, SMALL_RUN } from "./training_setup.ts";
 
-const STEP_MS = 20;
+const STEP_MS = 50;
 
 const stop = new AbortController();
 Deno.addSignalListener("SIGTERM", () => stop.abort());
