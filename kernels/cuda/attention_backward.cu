@@ -2,7 +2,8 @@
 // block for a tile of keys of a key/value head, which walks over the queries of all heads of its group; another has a block
 // for 128 queries of a head, which walks over keys. Both make the weights P = exp(scores - lse) again, so that seven
 // products are done instead of five, and every sum has one order. With dP = dOut · Vᵀ and dS = P (dP - delta),
-// delta = Σ dOut · out: dV = Pᵀ dOut, dK = dSᵀ Q / √D, dQ = dS K / √D. Widths 64 and 128 in bf16.
+// delta = Σ dOut · out: dV = Pᵀ dOut, dK = dSᵀ Q / √D, dQ = dS K / √D. Widths 64 and 128 in bf16. Where key/value heads are
+// too few to fill the device, several blocks share the heads of a group, and a third kernel adds what they have found.
 
 #include "attention_tile.cuh"
 
@@ -11,6 +12,8 @@ struct Backward {
   const bf16 *dout, *qkv;
   const float *lse, *delta; // (B, H, T)
   int t, h, k;
+  float *parts; // (splits, B, T, 2 K, D), of backward_keys where there are several
+  int splits, heads; // of a group, and of a split
 };
 
 // How a kernel cuts its work: stripes of a warp, rows of the operand that comes in turns, and how many of these make a step
@@ -20,6 +23,14 @@ struct Cut {
   static constexpr int M = STRIPES, TURN = TURN_ROWS, STEP = STEP_ROWS;
   static constexpr int WARP_ROWS = M * STRIPE, ROWS = TILE_WARPS * WARP_ROWS;
   static constexpr bool KEPT = IS_KEPT;
+  // Shared memory holds two places for turns and a warp's own rows, in this order. Rows kept in registers leave theirs to
+  // the second turn, so that two blocks fit on a multiprocessor with 100 KB.
+  static constexpr int PLACES_BEFORE_ROWS = KEPT ? 1 : 2;
+
+  // After the last turn: until rows may be written over.
+  static DEVICE void free_rows() {
+    if (KEPT) __syncthreads();
+  }
 };
 
 // A tile of queries, their gradients and two statistics of each; turns take two places by turns.
@@ -45,6 +56,13 @@ struct QueryTile {
     }
   }
 };
+
+// The tile of a turn of backward_keys. Turns are numbered by tiles of queries and, within these, by the heads of a split;
+// `left` is the number of this one, since the last comes first.
+template <int D, int ROWS>
+DEVICE void copy_turn(unsigned char *turns, int turn, const Backward &p, int left) {
+  QueryTile<D, ROWS>(turns, turn).copy(p, blockIdx.y, blockIdx.x * p.heads + left % p.heads, left / p.heads * ROWS);
+}
 
 // Of a warp's keys and some queries: weights (scores become them) and dS (from dP), keys down and queries across.
 template <int M, int N>
@@ -78,40 +96,49 @@ DEVICE void mask_queries(float scores[M][N / 8][4], int first_query, int first_k
   }
 }
 
-// Grid (K, B, tiles of keys): blocks with the most queries come first. All blocks of a key/value head begin with the last
-// queries, of one head after the other, so that they meet the same ones at about the same time. Dynamic shared memory: tiles
-// of keys and values, then two query tiles.
+// Writes a warp's sums (16 M x D), each row times its factor; four lanes write 32 bytes of a row together.
+template <int D, int M>
+DEVICE void store_part(float *array, int stride, int first_row, int end, const float sums[M][D / 8][4], float factor) {
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      int row = first_row + stripe_row(m, half);
+      if (row >= end) continue;
+#pragma unroll
+      for (int n = 0; n < D / 8; n++)
+        *(float2 *)(array + (ptrdiff_t)row * stride + stripe_column(n, 0)) = make_float2(sums[m][n][2 * half] * factor, sums[m][n][2 * half + 1] * factor);
+    }
+  }
+}
+
+// Grid (K · splits, B, tiles of keys): blocks with the most queries come first; a split has some heads of a group. All blocks
+// of a split begin with the last queries, of one head after the other, so that they meet the same ones at about the same
+// time. Dynamic shared memory: turns are query tiles, rows are a tile of keys and one of values.
 template <int D, typename C>
 DEVICE void backward_keys(const Backward &p) {
   constexpr int M = C::M, STEP = C::STEP;
-  unsigned char *shared = dynamic_shared();
-  Tile<D> keys = {(bf16 *)shared}, values = {keys.rows + C::ROWS * D};
-  unsigned char *turns = shared + 2 * C::ROWS * D * sizeof(bf16);
-  int warp_row = threadIdx.x / WARP * C::WARP_ROWS, kv = blockIdx.x, group = p.h / p.k, stride = (p.h + 2 * p.k) * D;
+  unsigned char *turns = dynamic_shared();
+  Tile<D> keys = {(bf16 *)(turns + C::PLACES_BEFORE_ROWS * QueryTile<D, C::TURN>::BYTES)}, values = {keys.rows + C::ROWS * D};
+  int warp_row = threadIdx.x / WARP * C::WARP_ROWS, kv = blockIdx.x / p.splits, stride = (p.h + 2 * p.k) * D;
   int first_key = blockIdx.z * C::ROWS, warp_key = first_key + warp_row;
   size_t sequence = blockIdx.y, at = sequence * p.t * stride + (p.h + kv) * D;
-  // What comes next: some queries of a head of the group.
-  int head = 0, query = (p.t - 1) / C::TURN * C::TURN;
+  int least = blockIdx.z * (C::ROWS / C::TURN) * p.heads, most = ((p.t - 1) / C::TURN + 1) * p.heads - 1;
   copy_tile<D, C::ROWS>(keys, p.qkv + at, stride, first_key, p.t);
   copy_tile<D, C::ROWS>(values, p.qkv + at + p.k * D, stride, first_key, p.t);
-  QueryTile<D, C::TURN>(turns, 0).copy(p, sequence, kv * group + head, query);
+  copy_turn<D, C::TURN>(turns, 0, p, most);
   copy_async_wait();
   __syncthreads();
   WarpRows<D, M, C::KEPT> key_rows(keys, warp_row), value_rows(values, warp_row);
   key_rows.keep();
   value_rows.keep();
   float dkeys[M][D / 8][4] = {}, dvalues[M][D / 8][4] = {}, root = 1 / sqrtf((float)D);
-  for (int turn = 0; query >= first_key; turn++) {
-    QueryTile<D, C::TURN> tile(turns, turn);
-    int first_query = query;
+  for (int left = most; left >= least; left--) {
+    QueryTile<D, C::TURN> tile(turns, most - left);
+    int first_query = left / p.heads * C::TURN;
     copy_async_wait();
     __syncthreads();
-    head++;
-    if (head == group) {
-      head = 0;
-      query -= C::TURN;
-    }
-    if (query >= first_key) QueryTile<D, C::TURN>(turns, turn + 1).copy(p, sequence, kv * group + head, query);
+    if (left > least) copy_turn<D, C::TURN>(turns, most - left + 1, p, left - 1);
 #pragma unroll 1
     for (int step = 0; step < C::TURN; step += STEP) {
       if (first_query + step + STEP <= warp_key) continue;
@@ -125,6 +152,14 @@ DEVICE void backward_keys(const Backward &p) {
       add_weighted<D, M, STEP>(dkeys, dscores, queries);
     }
   }
+  if (p.splits > 1) {
+    int width = 2 * p.k * D;
+    float *part = p.parts + ((blockIdx.x % p.splits * gridDim.y + sequence) * p.t) * width + kv * D;
+    store_part<D, M>(part, width, warp_key, p.t, dkeys, root);
+    store_part<D, M>(part + p.k * D, width, warp_key, p.t, dvalues, 1);
+    return;
+  }
+  C::free_rows();
   float roots[M][2], ones[M][2];
 #pragma unroll
   for (int m = 0; m < M; m++) {
@@ -136,14 +171,13 @@ DEVICE void backward_keys(const Backward &p) {
 }
 
 // Grid (H, B, tiles of queries): heads that share keys run together, blocks with the most keys come first. Dynamic shared
-// memory: a query tile, then two tiles of keys and two of values.
+// memory: turns are a tile of keys and one of values, rows are a query tile.
 template <int D, typename C>
 DEVICE void backward_queries(const Backward &p) {
   constexpr int M = C::M, STEP = C::STEP;
   typedef QueryTile<D, C::ROWS> Queries;
-  unsigned char *shared = dynamic_shared();
-  Queries tile(shared, 0);
-  bf16 *turns = (bf16 *)(shared + Queries::BYTES);
+  bf16 *turns = (bf16 *)dynamic_shared();
+  Queries tile((unsigned char *)(turns + C::PLACES_BEFORE_ROWS * 2 * C::TURN * D), 0);
   int warp_row = threadIdx.x / WARP * C::WARP_ROWS, head = blockIdx.x, kv = head * p.k / p.h, stride = (p.h + 2 * p.k) * D;
   int first = (gridDim.z - 1 - blockIdx.z) * C::ROWS, end = min(first + C::ROWS, p.t), warp_query = first + warp_row;
   size_t sequence = blockIdx.y;
@@ -194,21 +228,41 @@ DEVICE void backward_queries(const Backward &p) {
       add_weighted<D, M, STEP>(dqueries, dscores, keys);
     }
   }
+  C::free_rows();
   bf16 *to = p.dqkv + sequence * p.t * stride + head * D;
   store_sums<D, M>(to, stride, warp_query, p.t, tile.queries, warp_row, dqueries, roots);
 }
-
-#define ATTENTION_BACKWARD(NAME, D, CUT)                                                                                     \
-  extern "C" __global__ void __launch_bounds__(TILE_THREADS) attention_backward_##NAME##_##D(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int t, int h, int k) { \
-    backward_##NAME<D, CUT>({dqkv, dout, qkv, lse, delta, t, h, k});                                                        \
-  }
 
 typedef Cut<2, 64, 16, true> Keys64;
 typedef Cut<2, 64, 32, true> Queries64;
 typedef Cut<1, 32, 32, false> Keys128;
 typedef Cut<2, 32, 32, false> Queries128;
 
-ATTENTION_BACKWARD(keys, 64, Keys64)
-ATTENTION_BACKWARD(queries, 64, Queries64)
-ATTENTION_BACKWARD(keys, 128, Keys128)
-ATTENTION_BACKWARD(queries, 128, Queries128)
+#define ATTENTION_BACKWARD(D)                                                                                                \
+  extern "C" __global__ void __launch_bounds__(TILE_THREADS) attention_backward_keys_##D(bf16 *dqkv, float *parts, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int t, int h, int k, int splits, int heads) { \
+    backward_keys<D, Keys##D>({dqkv, dout, qkv, lse, delta, t, h, k, parts, splits, heads});                                              \
+  }                                                                                                                          \
+  extern "C" __global__ void __launch_bounds__(TILE_THREADS) attention_backward_queries_##D(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int t, int h, int k) { \
+    backward_queries<D, Queries##D>({dqkv, dout, qkv, lse, delta, t, h, k});                                        \
+  }
+
+ATTENTION_BACKWARD(64)
+ATTENTION_BACKWARD(128)
+
+// dK and dV, the last `width` numbers of each of `rows` rows of dqkv, from the parts of all splits, in their order. A thread
+// has one pack.
+extern "C" __global__ void attention_backward_sum(bf16 *dqkv, const float *parts, int splits, int rows, int width, int stride) {
+  constexpr int WIDTH = Pack<bf16>::WIDTH;
+  size_t count = (size_t)rows * width, at = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * WIDTH;
+  if (at >= count) return;
+  float sum[WIDTH] = {0};
+#pragma unroll 4
+  for (int split = 0; split < splits; split++) {
+    float part[WIDTH];
+    load_f32<WIDTH>(part, parts + split * count + at, 0, WIDTH, true);
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) sum[i] += part[i];
+  }
+  size_t row = at / width;
+  *(Pack<bf16> *)(dqkv + (row + 1) * stride - width + (at - row * width)) = Pack<bf16>::of(sum);
+}

@@ -5,9 +5,10 @@ import ptx from "../../../kernels/dist/attention.ptx" with { type: "text" };
 import backwardPtx from "../../../kernels/dist/attention_backward.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import type { Tensor } from "../../core/tensor.ts";
-import { plainAttention } from "./attention_plain.ts";
+import { part, plainAttention } from "./attention_plain.ts";
 import { type CudaContext, type CudaKernel, type Extent, i32 } from "./context.ts";
-import { scalarOf } from "./geometry.ts";
+import { SCRATCH } from "./footprint.ts";
+import { flat, packWidth, scalarOf } from "./geometry.ts";
 
 /** Threads of a block, as in kernels/cuda/attention_tile.cuh. */
 const THREADS: Extent = [128, 1, 1];
@@ -16,6 +17,11 @@ const QUERIES = 128;
 /** Fewer new positions of a sequence than this are a decoding step: its chunks of the cache fill the device better. */
 const MIN_TILED_QUERIES = 16;
 const TILED_WIDTHS = [64, 128] as const;
+/**
+ * Blocks for a multiprocessor, of which two are there at a time: the longest takes twice as long as the mean of all, so
+ * that fewer would not fill the device.
+ */
+const MIN_BLOCKS = 3;
 const BF16_BYTES = 2;
 const F32_BYTES = 4;
 
@@ -27,11 +33,13 @@ interface Cut {
   readonly keptKeys: number;
   /** Rows of the operand that comes in turns, backward. */
   readonly backwardTurn: number;
+  /** Whether what a block keeps, backward, goes to registers. */
+  readonly isKept: boolean;
 }
 
 const CUTS = {
-  64: { turnKeys: 64, keptKeys: 128, backwardTurn: 64 },
-  128: { turnKeys: 32, keptKeys: 64, backwardTurn: 32 },
+  64: { turnKeys: 64, keptKeys: 128, backwardTurn: 64, isKept: true },
+  128: { turnKeys: 32, keptKeys: 64, backwardTurn: 32, isKept: false },
 } as const satisfies Record<typeof TILED_WIDTHS[number], Cut>;
 
 /** The kernels of one head width. */
@@ -41,6 +49,7 @@ interface TiledKernels {
   readonly cached: CudaKernel;
   readonly backwardKeys: CudaKernel;
   readonly backwardQueries: CudaKernel;
+  readonly backwardSum: CudaKernel;
 }
 
 /** Loads the kernels of attention; allocates nothing per call. */
@@ -52,10 +61,6 @@ export function attentionOps(cuda: CudaContext) {
   /** Null when these tensors cannot be read in whole packs of 16 bytes, or are of a width without tiles. */
   const tiledFor = (d: number, ...tensors: readonly Tensor[]) =>
     tensors.every(({ byteOffset }) => byteOffset % 16 === 0) ? tiledKernels.get(d) ?? null : null;
-  /** Tiles last, so that the kernels can begin with those that take longest. */
-  const grid = (heads: number, b: number, t: number, rows: number): Extent => {
-    return [heads, b, Math.ceil(t / rows)];
-  };
   return {
     attentionForward(out, lse, qkv) {
       const [b, t, h, d] = out.shape, k = (qkv.shape[2] - h) / 2;
@@ -67,15 +72,26 @@ export function attentionOps(cuda: CudaContext) {
     },
     attentionBackward(dQkv, dOut, qkv, out, lse) {
       const [b, t, h, d] = out.shape, k = (qkv.shape[2] - h) / 2;
-      const delta = plain.delta(dOut, out, k);
       const tiled = tiledFor(d, dQkv, dOut, qkv);
+      const splits = tiled === null ? 1 : splitsOf(cuda, { b, t, h, k, d }, tiled.cut);
+      const partCount = splits > 1 ? splits * b * t * 2 * k * d : 0, deltaCount = b * h * t;
+      const scratch = cuda.scratch(partCount + deltaCount);
+      const parts = splits > 1 ? part(scratch, "parts", 0, partCount) : null;
+      const delta = part(scratch, "delta", partCount, deltaCount);
+      plain.delta(delta, dOut, out, k);
       if (tiled === null) return plain.backward(dQkv, dOut, qkv, lse, delta, h);
-      const args = [dQkv, dOut, qkv, lse, delta, i32(t), i32(h), i32(k)];
-      const { backwardKeys, backwardQueries, cut: { keptKeys, backwardTurn } } = tiled;
-      const keysBytes = keyTileBytes(keptKeys, d) + 2 * queryTileBytes(backwardTurn, d);
-      cuda.launch(backwardKeys, grid(k, b, t, keptKeys), THREADS, keysBytes, args);
-      const queriesBytes = queryTileBytes(QUERIES, d) + 2 * keyTileBytes(backwardTurn, d);
-      cuda.launch(backwardQueries, grid(h, b, t, QUERIES), THREADS, queriesBytes, args);
+      const { cut, backwardKeys, backwardQueries, backwardSum } = tiled;
+      const inputs = [dOut, qkv, lse, delta, i32(t), i32(h), i32(k)];
+      const keys = [dQkv, parts, ...inputs, i32(splits), i32(h / k / splits)];
+      const keysBytes = backwardKeysBytes(cut, d), queriesBytes = backwardQueriesBytes(cut, d);
+      cuda.launch(backwardKeys, grid(splits * k, b, t, cut.keptKeys), THREADS, keysBytes, keys);
+      if (parts !== null) {
+        const sum = flat(b * t * 2 * k * d / packWidth("bf16"));
+        const sizes = [i32(splits), i32(b * t), i32(2 * k * d), i32((h + 2 * k) * d)];
+        cuda.launch(backwardSum, sum.grid, sum.block, 0, [dQkv, parts, ...sizes]);
+      }
+      const queries = grid(h, b, t, QUERIES);
+      cuda.launch(backwardQueries, queries, THREADS, queriesBytes, [dQkv, ...inputs]);
     },
     attentionCached(out, qkv, keys, values, positions) {
       const [b, t, h, d] = out.shape, k = keys.shape[1], s = keys.shape[2];
@@ -90,6 +106,11 @@ export function attentionOps(cuda: CudaContext) {
   } satisfies Partial<Ops>;
 }
 
+/** Tiles last, so that the kernels can begin with those that take longest. */
+function grid(heads: number, b: number, t: number, rows: number): Extent {
+  return [heads, b, Math.ceil(t / rows)];
+}
+
 function loadTiled(cuda: CudaContext): ReadonlyMap<number, TiledKernels> {
   const names = TILED_WIDTHS.flatMap((d) =>
     [`attention_forward_${d}`, `attention_cached_${d}`] as const
@@ -98,13 +119,15 @@ function loadTiled(cuda: CudaContext): ReadonlyMap<number, TiledKernels> {
     [`attention_backward_keys_${d}`, `attention_backward_queries_${d}`] as const
   );
   const forward = cuda.load("attention", ptx, names);
-  const backward = cuda.load("attention_backward", backwardPtx, backwardNames);
+  const sum = "attention_backward_sum";
+  const backward = cuda.load("attention_backward", backwardPtx, [...backwardNames, sum]);
   return new Map(TILED_WIDTHS.map((d) => [d, {
     cut: CUTS[d],
     forward: forward[`attention_forward_${d}`],
     cached: forward[`attention_cached_${d}`],
     backwardKeys: backward[`attention_backward_keys_${d}`],
     backwardQueries: backward[`attention_backward_queries_${d}`],
+    backwardSum: backward[sum],
   }]));
 }
 
@@ -121,4 +144,34 @@ function queryTileBytes(rows: number, d: number): number {
 /** One tile of queries, two of keys and values. */
 function forwardBytes({ turnKeys }: Cut, d: number): number {
   return QUERIES * d * BF16_BYTES + 2 * keyTileBytes(turnKeys, d);
+}
+
+/** Turns are queries. */
+function backwardKeysBytes(cut: Cut, d: number): number {
+  return backwardBytes(cut, queryTileBytes(cut.backwardTurn, d), keyTileBytes(cut.keptKeys, d));
+}
+
+/** Turns are keys. */
+function backwardQueriesBytes(cut: Cut, d: number): number {
+  return backwardBytes(cut, keyTileBytes(cut.backwardTurn, d), queryTileBytes(QUERIES, d));
+}
+
+/** Two places for what comes in turns, then what is kept, which may lie in the second one. */
+function backwardBytes({ isKept }: Cut, turnBytes: number, keptBytes: number): number {
+  return turnBytes + (isKept ? Math.max(turnBytes, keptBytes) : turnBytes + keptBytes);
+}
+
+/** Sizes of an attention. */
+type Sizes = Readonly<Record<"b" | "t" | "h" | "k" | "d", number>>;
+
+/**
+ * Parts that the heads of a group are cut into for the gradients of keys, a block each: doubled until the device is full,
+ * as long as parts are equal and their sums fit in the scratch memory that is there.
+ */
+function splitsOf(cuda: CudaContext, { b, t, h, k, d }: Sizes, { keptKeys }: Cut): number {
+  const blocks = b * k * Math.ceil(t / keptKeys), wanted = MIN_BLOCKS * cuda.multiprocessors;
+  const most = (SCRATCH.byteLength / F32_BYTES - b * h * t) / (b * t * 2 * k * d);
+  let splits = 1;
+  while (splits * blocks < wanted && h / k % (2 * splits) === 0 && 2 * splits <= most) splits *= 2;
+  return splits;
 }

@@ -78,7 +78,16 @@ export function plainAttention(cuda: CudaContext) {
       const heads = { rows: b * t, t, h, k, d, slots: s };
       attend(kernels[slots], out, null, [qkv, keys, values, positions], positions, heads, [i32(s)]);
     },
-    delta: (dOut: Tensor, out: Tensor, k: number) => delta(cuda, gradients[deltaOf], dOut, out, k),
+    /** sums (B, H, T) = Σ dOut · out of each head of each row. */
+    delta(sums: Tensor, dOut: Tensor, out: Tensor, k: number): void {
+      const [b, t, h, d] = out.shape;
+      const args = [sums, dOut, out, i32(b * t), i32(t), i32(h), i32(k), i32(d)];
+      const packs = Math.ceil(d / packWidth(scalar));
+      const lanes = Math.min(WARPS[0], 2 ** Math.ceil(Math.log2(packs)));
+      const together = FLAT_THREADS / lanes;
+      const grid: Extent = [Math.ceil(b * t * h / together), 1, 1];
+      cuda.launch(gradients[deltaOf], grid, [lanes, together, 1], 0, args);
+    },
     backward(
       dQkv: Tensor,
       dOut: Tensor,
@@ -106,25 +115,7 @@ function chunkBytes(group: number, d: number, scalar: "bf16" | "f32"): number {
   return Math.max(rowBytes, sumBytes) + rowBytes + group * (stride + CHUNK) * F32_BYTES;
 }
 
-/** Σ dOut · out of each head of each row, (B, H, T) in scratch memory. */
-function delta(
-  cuda: CudaContext,
-  kernel: CudaKernel,
-  dOut: Tensor,
-  out: Tensor,
-  k: number,
-): Tensor {
-  const [b, t, h, d] = out.shape, sums = cuda.scratch(b * h * t);
-  const args = [sums, dOut, out, i32(b * t), i32(t), i32(h), i32(k), i32(d)];
-  const packs = Math.ceil(d / packWidth(scalarOf(cuda)));
-  const lanes = Math.min(WARPS[0], 2 ** Math.ceil(Math.log2(packs))),
-    together = FLAT_THREADS / lanes;
-  const grid: Extent = [Math.ceil(b * t * h / together), 1, 1];
-  cuda.launch(kernel, grid, [lanes, together, 1], 0, args);
-  return sums;
-}
-
 /** `count` f32 of scratch memory from number `first` on. */
-function part(scratch: Tensor, name: string, first: number, count: number): Tensor {
+export function part(scratch: Tensor, name: string, first: number, count: number): Tensor {
   return carve(scratch, name, { dtype: "f32", shape: [count] }, byteLengthOf("f32", first));
 }
