@@ -95,13 +95,14 @@ fn forward(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  a = parameters;
+  let sizes = parameters; // uniform in the sense of WGSL, as control flow around barriers must be; `a` is not
+  a = sizes;
   let index = group.x + group.y * groups.x;
-  let split = index % a.splits;
-  let tile = index / a.splits % a.tiles;
-  let head = index / a.splits / a.tiles % a.key_heads;
-  let batch = index / a.splits / a.tiles / a.key_heads;
-  if (batch >= a.batches) {
+  let split = index % sizes.splits;
+  let tile = index / sizes.splits % sizes.tiles;
+  let head = index / sizes.splits / sizes.tiles % sizes.key_heads;
+  let batch = index / sizes.splits / sizes.tiles / sizes.key_heads;
+  if (batch >= sizes.batches) {
     return;
   }
   let row_block = thread / KEY_BLOCKS;
@@ -125,7 +126,7 @@ fn forward(
   var sum: vec4<f32>;
   var first_out: mat4x4<f32>;
   var second_out: mat4x4<f32>;
-  for (var key = split * a.split_keys; key < end; key += 4u * KEY_BLOCKS) {
+  for (var key = split * sizes.split_keys; key < end; key += 4u * KEY_BLOCKS) {
     let own_key = key + 4u * block;
     var scores = a.scale * tile_scores(queries, key_starts(batch, head, own_key, end));
     var block_highest = vec4<f32>(LOWEST);

@@ -29,12 +29,13 @@ fn backward_queries(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  a = parameters;
+  let sizes = parameters; // uniform in the sense of WGSL, as control flow around barriers must be; `a` is not
+  a = sizes;
   let index = group.x + group.y * groups.x;
-  let tile = index % a.tiles;
-  let head = index / a.tiles % a.key_heads;
-  let batch = index / a.tiles / a.key_heads;
-  if (batch >= a.batches) {
+  let tile = index % sizes.tiles;
+  let head = index / sizes.tiles % sizes.key_heads;
+  let batch = index / sizes.tiles / sizes.key_heads;
+  if (batch >= sizes.batches) {
     return;
   }
   let row_block = thread / KEY_BLOCKS;
@@ -51,7 +52,7 @@ fn backward_queries(
     row_delta[i] = delta[a.delta_at + at];
     last_keys[i] = min(row + i, row_count() - 1u) / a.group;
   }
-  let end = (min((tile + 1u) * TILE_ROWS, row_count()) - 1u) / a.group + 1u;
+  let end = (min((tile + 1u) * TILE_ROWS, sizes.queries * sizes.group) - 1u) / sizes.group + 1u;
   let d = 4u * block;
   let second_d = d + 4u * KEY_BLOCKS;
   var first_out: mat4x4<f32>;
@@ -105,14 +106,16 @@ fn backward_keys(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  a = parameters;
+  let sizes = parameters;
+  a = sizes;
   let index = group.x + group.y * groups.x;
-  let tile = index % a.tiles;
-  let head = index / a.tiles % a.key_heads;
-  let batch = index / a.tiles / a.key_heads;
-  if (batch >= a.batches) {
+  let tile = index % sizes.tiles;
+  let head = index / sizes.tiles % sizes.key_heads;
+  let batch = index / sizes.tiles / sizes.key_heads;
+  if (batch >= sizes.batches) {
     return;
   }
+  let rows = sizes.queries * sizes.group;
   let block = thread / ROW_BLOCKS;
   let row_block = thread % ROW_BLOCKS;
   let key = 4u * (tile * KEY_BLOCKS + block);
@@ -124,7 +127,7 @@ fn backward_keys(
   var second_keys: mat4x4<f32>;
   var first_values: mat4x4<f32>;
   var second_values: mat4x4<f32>;
-  for (var first = tile * 4u * KEY_BLOCKS * a.group; first < row_count(); first += TILE_ROWS) {
+  for (var first = tile * 4u * KEY_BLOCKS * sizes.group; first < rows; first += TILE_ROWS) {
     let row = first + 4u * row_block;
     let queries = query_starts(batch, head, row);
     let gradients = output_starts(batch, head, row);
@@ -150,7 +153,7 @@ fn backward_keys(
       tile_gradients[row_block] = gradients;
     }
     workgroupBarrier();
-    for (var i = 0u; i < ROW_BLOCKS && first + 4u * i < row_count(); i++) {
+    for (var i = 0u; i < ROW_BLOCKS && first + 4u * i < rows; i++) {
       let at = 4u * i * KEY_BLOCKS + block;
       let tile_weights = mat4x4<f32>(
         weights[at],
