@@ -124,24 +124,28 @@ export const CUBLASLT_SYMBOLS = {
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Constants of cublasLt.h, cublas_api.h and library_types.h, and the layout of cublasLtMatmulHeuristicResult_t. */
+/** Constants of cublasLt.h, cublas_api.h and library_types.h. */
 export const CUBLASLT = {
   CUDA_R_32F: 0,
-  CUDA_R_16F: 2,
   CUDA_R_16BF: 14,
   CUBLAS_COMPUTE_32F: 68,
   CUBLAS_OP_T: 1,
-  MATMUL_DESC_TRANSA: 3,
-  MATMUL_DESC_TRANSB: 4,
-  MATMUL_PREF_MAX_WORKSPACE_BYTES: 1,
-  MATMUL_PREF_REDUCTION_SCHEME_MASK: 3,
-  MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: 5,
-  MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: 6,
-  MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: 7,
-  MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: 8,
-  REDUCTION_SCHEME_COMPUTE_TYPE: 2,
-  HEURISTIC_RESULT_BYTES: 96,
-  HEURISTIC_RESULT_ALGO_BYTES: 64,
+  CUBLASLT_MATMUL_DESC_TRANSA: 3,
+  CUBLASLT_MATMUL_DESC_TRANSB: 4,
+  CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: 1,
+  CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: 3,
+  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: 5,
+  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: 6,
+  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: 7,
+  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: 8,
+  CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE: 2,
+} as const;
+
+/** cublasLtMatmulHeuristicResult_t in bytes: its size, its `algo` at the start, and its `state`. */
+export const HEURISTIC_RESULT = {
+  byteLength: 96,
+  algoBytes: 64,
+  stateOffset: 72,
 } as const;
 
 /** Names of libcublasLt for dlopen, newest first. */

@@ -36,6 +36,14 @@ export const CUDA_SYMBOLS = {
     ],
     result: "i32",
   },
+  cuDeviceGetAttribute: {
+    parameters: [
+      "buffer", // int *pi
+      "i32", // CUdevice_attribute attrib
+      "i32", // CUdevice dev
+    ],
+    result: "i32",
+  },
   cuGetErrorString: {
     parameters: [
       "i32", // CUresult error
@@ -64,6 +72,14 @@ export const CUDA_SYMBOLS = {
       "buffer", // CUfunction *hfunc
       "u64", // CUmodule hmod
       "buffer", // const char *name
+    ],
+    result: "i32",
+  },
+  cuFuncGetAttribute: {
+    parameters: [
+      "buffer", // int *pi
+      "i32", // CUfunction_attribute attrib
+      "u64", // CUfunction hfunc
     ],
     result: "i32",
   },
@@ -113,6 +129,9 @@ export const CUDA_SYMBOLS = {
 
 /** Constants of cuda.h. */
 export const CUDA = {
+  CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: 75,
+  CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: 76,
+  CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: 1,
   CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: 8,
   CU_JIT_ERROR_LOG_BUFFER: 5,
   CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES: 6,

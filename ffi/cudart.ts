@@ -76,17 +76,6 @@ export const CUDART_SYMBOLS = {
     ],
     result: "i32",
   },
-  cudaMemcpyAsyncFromBuffer: {
-    name: "cudaMemcpyAsync",
-    parameters: [
-      "u64", // void *dst
-      "buffer", // const void *src
-      "usize", // size_t count
-      "i32", // enum cudaMemcpyKind kind
-      "u64", // cudaStream_t stream
-    ],
-    result: "i32",
-  },
   cudaMemcpyAsyncToBuffer: {
     name: "cudaMemcpyAsync",
     parameters: [
@@ -222,6 +211,14 @@ export const CUDART_SYMBOLS = {
 export const CUDART = {
   cudaErrorMemoryAllocation: 2,
   cudaErrorNotReady: 600,
+  cudaErrorIllegalAddress: 700,
+  cudaErrorLaunchTimeout: 702,
+  cudaErrorHardwareStackError: 714,
+  cudaErrorIllegalInstruction: 715,
+  cudaErrorMisalignedAddress: 716,
+  cudaErrorInvalidAddressSpace: 717,
+  cudaErrorInvalidPc: 718,
+  cudaErrorLaunchFailure: 719,
   cudaMemcpyHostToDevice: 1,
   cudaMemcpyDeviceToHost: 2,
   cudaMemcpyDeviceToDevice: 3,

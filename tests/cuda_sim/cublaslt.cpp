@@ -115,8 +115,9 @@ struct Product {
       if (one.type != TYPE_F32 && one.type != TYPE_BF16) return false;
       if (one.rows == 0 || one.columns == 0 || one.stride < int64_t(one.rows)) return false;
     }
+    // Products of f32 have results of f32; those of bf16 may have either.
     return k == inner && d.rows == m && d.columns == n && c.rows == m && c.columns == n &&
-           a.type == b.type && c.type == d.type && description.compute == COMPUTE_32F &&
+           a.type == b.type && c.type == d.type && (a.type != TYPE_F32 || d.type == TYPE_F32) && description.compute == COMPUTE_32F &&
            description.scale == TYPE_F32;
   }
 };
@@ -191,7 +192,8 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(void *, Description *description, Layo
   // What the algorithm was chosen for, so that using it for something else is seen.
   results[0] = {{a->rows, a->columns, b->rows, b->columns, uint64_t(d->stride),
                  preference->alignment[0] | uint64_t(preference->alignment[1]) << 32,
-                 preference->alignment[2] | uint64_t(preference->alignment[3]) << 32, 0},
+                 preference->alignment[2] | uint64_t(preference->alignment[3]) << 32,
+                 preference->workspace},
                 preference->workspace, BLAS_SUCCESS, 1, {}};
   *found = 1;
   return BLAS_SUCCESS;
@@ -213,6 +215,7 @@ EXPORT int cublasLtMatmul(void *, Description *description, const float *alpha, 
   if (workspace_bytes > 0 && (!is_device(workspace) || reinterpret_cast<uintptr_t>(workspace) % 256 != 0)) {
     return BLAS_INVALID_VALUE;
   }
+  if (workspace_bytes < algorithm[7]) return BLAS_INVALID_VALUE;
   const void *places[4] = {a_data, b_data, c_data, d_data};
   for (int i = 0; i < 4; i++) {
     const uint32_t alignment = uint32_t(algorithm[5 + i / 2] >> (i % 2 * 32));

@@ -10,14 +10,28 @@
 
 #include "simulator.h"
 
+// Of runtime.cpp.
+namespace cuda_sim {
+bool has_context();
+/** Keeps that the graph which a stream is captured into launches a function. */
+void note_launch(void *stream, const void *function);
+/** Whether a graph that can still be launched does. */
+bool is_in_graph(const void *function);
+int refuse_while_capturing(const std::string &what);
+} // namespace cuda_sim
+
 using namespace cuda_sim;
 
 namespace {
 
+constexpr int INVALID_CONTEXT = 201;
+
 /** A function of a module: how PTX and source describe it. */
 struct Function {
   const Entry *entry;
-  unsigned allowed_shared = SHARED_DEFAULT;
+  unsigned static_shared;
+  /** Dynamic shared memory that a launch may have. */
+  unsigned allowed_shared;
 };
 
 struct Module {
@@ -27,17 +41,37 @@ struct Module {
 
 std::set<const Function *> known;
 
-/** Number of parameters of `.entry name(...)` in PTX text; -1 when it has no such entry. */
-int parameters_of(const std::string &text, const std::string &name) {
+/** Where `.entry name(...)` begins in PTX text; npos when it has no such entry. */
+size_t entry_of(const std::string &text, const std::string &name) {
   for (const char *end : {"(", " (", "\n("}) {
     const size_t at = text.find(".entry " + name + end);
-    if (at == std::string::npos) continue;
-    int count = 0;
-    const size_t close = text.find(")\n", at);
-    for (size_t i = text.find(".param", at); i < close; i = text.find(".param", i + 1)) count++;
-    return count;
+    if (at != std::string::npos) return at;
   }
-  return -1;
+  return std::string::npos;
+}
+
+/** Number of parameters of the entry that begins at `at`. */
+unsigned parameters_of(const std::string &text, size_t at) {
+  unsigned count = 0;
+  const size_t close = text.find(")\n", at);
+  for (size_t i = text.find(".param", at); i < close; i = text.find(".param", i + 1)) count++;
+  return count;
+}
+
+/** Bytes of the shared variables that the entry at `at` names, its own and the module's. */
+unsigned static_shared_of(const std::string &text, size_t at) {
+  const std::string body = text.substr(at, text.find("\n}", at) - at), mark = ".shared .align ";
+  unsigned bytes = 0;
+  for (size_t i = text.find(mark); i != std::string::npos; i = text.find(mark, i + 1)) {
+    unsigned alignment = 1, bits = 0, count = 1;
+    char name[512];
+    const char *start = text.c_str() + i + mark.size();
+    if (sscanf(start, "%u .%*[a-z]%u %511[^[;][%u", &alignment, &bits, name, &count) < 3) continue;
+    const bool is_extern = i >= 8 && text.compare(i - 8, 8, ".extern ") == 0;
+    if (is_extern || body.find(name) == std::string::npos) continue;
+    bytes = (bytes + alignment - 1) / alignment * alignment + bits / 8 * count;
+  }
+  return bytes;
 }
 
 } // namespace
@@ -54,6 +88,12 @@ EXPORT int cuDeviceGetName(char *name, int length, int) {
   snprintf(name, size_t(length), "simulator");
   return SUCCESS;
 }
+EXPORT int cuDeviceGetAttribute(int *value, int attribute, int) {
+  const Lock lock;
+  if (attribute != 75 && attribute != 76) return refuse(INVALID_VALUE, "device attribute");
+  *value = attribute == 75 ? COMPUTE_MAJOR : COMPUTE_MINOR;
+  return SUCCESS;
+}
 EXPORT int cuGetErrorString(int status, const char **text) {
   const Lock lock;
   *text = describe(status);
@@ -63,6 +103,8 @@ EXPORT int cuGetErrorString(int status, const char **text) {
 EXPORT int cuModuleLoadDataEx(Module **module, const char *image, unsigned count,
                               const int *options, void **values) {
   const Lock lock;
+  if (!has_context()) return refuse(INVALID_CONTEXT, "loading a module on a thread without a context");
+  if (const int status = refuse_while_capturing("loading a module")) return status;
   Module *made = new Module{image, {}};
   if (made->text.find(".version") == std::string::npos) {
     for (unsigned i = 0; i < count; i++) {
@@ -83,7 +125,10 @@ EXPORT int cuModuleLoadDataEx(Module **module, const char *image, unsigned count
 
 EXPORT int cuModuleUnload(Module *module) {
   const Lock lock;
-  for (const auto &[name, function] : module->functions) known.erase(&function);
+  for (const auto &[name, function] : module->functions) {
+    if (is_in_graph(&function)) fail(INVALID_HANDLE, "a graph still launches " + name + ", which is unloaded");
+    known.erase(&function);
+  }
   delete module;
   return failure();
 }
@@ -91,20 +136,31 @@ EXPORT int cuModuleUnload(Module *module) {
 EXPORT int cuModuleGetFunction(Function **function, Module *module, const char *name) {
   const Lock lock;
   const Entry *entry = find_entry(name);
-  const int parameters = parameters_of(module->text, name);
-  if (entry == nullptr || parameters < 0) return NOT_FOUND;
-  if (unsigned(parameters) != entry->count) {
+  const size_t at = entry_of(module->text, name);
+  if (entry == nullptr || at == std::string::npos) return NOT_FOUND;
+  if (parameters_of(module->text, at) != entry->count) {
     return refuse(NOT_FOUND, std::string(name) + " has other parameters in the PTX than in its source");
   }
-  *function = &module->functions.try_emplace(name, Function{entry}).first->second;
+  const unsigned bytes = static_shared_of(module->text, at);
+  const Function made{entry, bytes, SHARED_DEFAULT - bytes};
+  *function = &module->functions.try_emplace(name, made).first->second;
   known.insert(*function);
+  return SUCCESS;
+}
+
+EXPORT int cuFuncGetAttribute(int *value, int attribute, Function *function) {
+  const Lock lock;
+  if (known.count(function) == 0 || attribute != 1) return refuse(INVALID_VALUE, "function attribute");
+  *value = int(function->static_shared);
   return SUCCESS;
 }
 
 EXPORT int cuFuncSetAttribute(Function *function, int attribute, int value) {
   const Lock lock;
   if (known.count(function) == 0 || attribute != 8) return refuse(INVALID_VALUE, "function attribute");
-  if (value < 0 || unsigned(value) > SHARED_MAX) return refuse(INVALID_VALUE, "dynamic shared memory");
+  if (value < 0 || unsigned(value) > SHARED_MAX - function->static_shared) {
+    return refuse(INVALID_VALUE, "dynamic shared memory");
+  }
   function->allowed_shared = unsigned(value);
   return SUCCESS;
 }
@@ -113,6 +169,7 @@ EXPORT int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned
                           unsigned by, unsigned bz, unsigned shared_bytes, void *stream,
                           void **parameters, void **extra) {
   const Lock lock;
+  if (!has_context()) return refuse(INVALID_CONTEXT, "launching on a thread without a context");
   if (known.count(function) == 0) return refuse(INVALID_HANDLE, "launching no function");
   const Entry &entry = *function->entry;
   const std::string name = entry.name;
@@ -135,6 +192,7 @@ EXPORT int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned
     memcpy(&launch->arguments[i], parameters[i], entry.sizes[i]);
   }
   if (parameters[entry.count] != nullptr) return refuse(INVALID_VALUE, name + ": too many arguments");
+  note_launch(stream, function);
   return enqueue(stream, [launch] { run(*launch); });
 }
 

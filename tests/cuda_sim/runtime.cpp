@@ -1,5 +1,6 @@
 // The CUDA runtime's C symbols on the host: memory, streams that run their work only when somebody waits for it, events,
-// captured graphs. Running late is what a real card may do: it shows host memory that is reused too soon.
+// captured graphs. Running late is what a real card may do: it shows host memory that is reused too soon, and the runtime's
+// manual does not promise that pageable memory has been read when a copy returns.
 
 #include <chrono>
 #include <cstdio>
@@ -9,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "simulator.h"
@@ -16,27 +18,41 @@
 namespace cuda_sim {
 namespace {
 
+struct Graph {
+  std::vector<Work> works;
+  /** Functions of modules that it launches. */
+  std::set<const void *> functions;
+};
+
 struct Stream {
   std::deque<Work> queue;
   uint64_t enqueued = 0, done = 0;
-  std::vector<Work> *captured = nullptr;
+  Graph *captured = nullptr;
+  int capture_mode = 0;
+  /** Something was asked of the capture that it cannot hold: it ends without a graph. */
+  bool is_spoilt = false;
   uint64_t seed = 0;
 };
 
 struct Event {
+  unsigned flags = 0;
   Stream *stream = nullptr;
   uint64_t mark = 0;
   /** When the work before it was done, by the host's clock; shared with the work that notes it. */
   std::shared_ptr<double> reached_ms = std::make_shared<double>(0);
 };
 
-using Graph = std::vector<Work>;
+constexpr unsigned DISABLE_TIMING = 2;
+constexpr int CAPTURE_RELAXED = 2, CAPTURE_INVALIDATED = 901, CAPTURE_ISOLATION = 905;
 
 int kept_failure = SUCCESS;
 std::string failure_message, refusal_message;
 int refusal = SUCCESS;
 std::set<Stream *> streams;
 std::set<Event *> events;
+std::set<Graph *> graphs, executables;
+/** The primary context is current on threads that chose the device. */
+thread_local bool is_context_current = false;
 std::map<uintptr_t, size_t> pinned;
 
 void drain(Stream &stream, uint64_t mark) {
@@ -60,6 +76,11 @@ bool is_pinned(const void *place, size_t bytes) {
   return address + bytes <= after->first + after->second;
 }
 
+Event *as_event(void *handle) {
+  Event *event = static_cast<Event *>(handle);
+  return events.count(event) != 0 ? event : nullptr;
+}
+
 Stream *as_stream(void *handle) {
   Stream *stream = static_cast<Stream *>(handle);
   return streams.count(stream) != 0 ? stream : nullptr;
@@ -79,6 +100,8 @@ const char *name_of(int status) {
   case MISALIGNED_ADDRESS: return "misaligned address";
   case LAUNCH_FAILURE: return "unspecified launch failure";
   case CAPTURE_UNSUPPORTED: return "operation not permitted when stream is capturing";
+  case CAPTURE_INVALIDATED: return "operation failed due to a previous error during capture";
+  case CAPTURE_ISOLATION: return "dependency created on uncaptured work in another stream";
   default: return "unrecognized error code";
   }
 }
@@ -116,11 +139,36 @@ int enqueue(void *handle, Work work) {
   Stream *stream = as_stream(handle);
   if (stream == nullptr) return refuse(INVALID_HANDLE, "not a stream, or the default stream");
   if (failure() != SUCCESS) return failure();
+  if (stream->is_spoilt) return CAPTURE_INVALIDATED;
   if (stream->captured != nullptr) {
-    stream->captured->push_back(std::move(work));
+    stream->captured->works.push_back(std::move(work));
   } else {
     stream->queue.push_back(std::move(work));
     stream->enqueued++;
+  }
+  return SUCCESS;
+}
+
+bool has_context() { return is_context_current; }
+
+void note_launch(void *handle, const void *function) {
+  const Stream *stream = as_stream(handle);
+  if (stream != nullptr && stream->captured != nullptr) stream->captured->functions.insert(function);
+}
+
+bool is_in_graph(const void *function) {
+  for (const Graph *graph : executables) {
+    if (graph->functions.count(function) != 0) return true;
+  }
+  return false;
+}
+
+/** What only a relaxed capture allows: it may use the default stream or wait for the device. */
+int refuse_while_capturing(const std::string &what) {
+  for (Stream *stream : streams) {
+    if (stream->captured == nullptr || stream->capture_mode == CAPTURE_RELAXED) continue;
+    stream->is_spoilt = true;
+    return refuse(CAPTURE_UNSUPPORTED, what);
   }
   return SUCCESS;
 }
@@ -131,8 +179,13 @@ using namespace cuda_sim;
 
 namespace {
 
+int spoil(Stream &stream, int status, const std::string &what) {
+  stream.is_spoilt = true;
+  return refuse(status, what);
+}
+
 int wait_for(Stream &stream, uint64_t mark) {
-  if (stream.captured != nullptr) return refuse(CAPTURE_UNSUPPORTED, "waiting for a stream");
+  if (stream.captured != nullptr) return spoil(stream, CAPTURE_UNSUPPORTED, "waiting for a stream");
   drain(stream, mark);
   return failure();
 }
@@ -147,7 +200,11 @@ void copy(void *to, const void *from, size_t bytes) {
 
 EXPORT int cudaRuntimeGetVersion(int *version) { return *version = 12040, SUCCESS; }
 EXPORT int cudaGetDeviceCount(int *count) { return *count = 1, SUCCESS; }
-EXPORT int cudaSetDevice(int device) { return device == 0 ? SUCCESS : 101; }
+EXPORT int cudaSetDevice(int device) {
+  if (device != 0) return 101;
+  is_context_current = true;
+  return SUCCESS;
+}
 EXPORT const char *cudaGetErrorString(int status) { return describe(status); }
 EXPORT int cudaGetLastError() { return failure(); }
 
@@ -172,12 +229,14 @@ EXPORT int cudaMemGetInfo(size_t *free_bytes, size_t *total) {
 EXPORT int cudaMalloc(uintptr_t *place, size_t bytes) {
   const Lock lock;
   if (failure() != SUCCESS) return failure();
+  if (const int status = refuse_while_capturing("cudaMalloc")) return status;
   *place = allocate(bytes);
   return *place == 0 && bytes > 0 ? int(OUT_OF_MEMORY) : int(SUCCESS);
 }
 
 EXPORT int cudaFree(uintptr_t place) {
   const Lock lock;
+  if (const int status = refuse_while_capturing("cudaFree")) return status;
   drain_all();
   if (place != 0 && !release(place)) return refuse(INVALID_VALUE, "freeing what is not allocated");
   return failure();
@@ -185,6 +244,7 @@ EXPORT int cudaFree(uintptr_t place) {
 
 EXPORT int cudaMallocHost(void **place, size_t bytes) {
   const Lock lock;
+  if (const int status = refuse_while_capturing("cudaMallocHost")) return status;
   *place = malloc(bytes);
   pinned[reinterpret_cast<uintptr_t>(*place)] = bytes;
   return failure();
@@ -207,15 +267,12 @@ EXPORT int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int kind, v
   if (is_device(to) == is_to_host || is_device(from) == is_from_host) {
     return refuse(INVALID_VALUE, "the copy's kind does not fit its addresses");
   }
-  if (is_from_host && !is_pinned(from, bytes)) {
-    std::shared_ptr<std::vector<char>> staged = std::make_shared<std::vector<char>>(
-        static_cast<const char *>(from), static_cast<const char *>(from) + bytes);
-    return enqueue(handle, [=] { copy(to, staged->data(), bytes); });
-  }
-  const int status = enqueue(handle, [=] { copy(to, from, bytes); });
-  if (status != SUCCESS || !is_to_host || is_pinned(to, bytes)) return status;
   Stream *stream = as_stream(handle);
-  return wait_for(*stream, stream->enqueued);
+  const bool is_pageable = (is_from_host && !is_pinned(from, bytes)) || (is_to_host && !is_pinned(to, bytes));
+  if (is_pageable && stream != nullptr && stream->captured != nullptr) {
+    return spoil(*stream, CAPTURE_UNSUPPORTED, "copying pageable memory");
+  }
+  return enqueue(handle, [=] { copy(to, from, bytes); });
 }
 
 EXPORT int cudaMemsetAsync(void *place, int value, size_t bytes, void *stream) {
@@ -252,9 +309,9 @@ EXPORT int cudaStreamSynchronize(void *handle) {
   return wait_for(*stream, stream->enqueued);
 }
 
-EXPORT int cudaEventCreateWithFlags(void **event, unsigned) {
+EXPORT int cudaEventCreateWithFlags(void **event, unsigned flags) {
   const Lock lock;
-  Event *made = new Event;
+  Event *made = new Event{flags};
   events.insert(made);
   *event = made;
   return failure();
@@ -273,7 +330,7 @@ EXPORT int cudaEventRecord(void *event, void *handle) {
   if (stream == nullptr || events.count(static_cast<Event *>(event)) == 0) {
     return refuse(INVALID_HANDLE, "recording an event");
   }
-  if (stream->captured != nullptr) return refuse(CAPTURE_UNSUPPORTED, "recording an event");
+  if (stream->captured != nullptr) return spoil(*stream, CAPTURE_UNSUPPORTED, "recording an event");
   Event &one = *static_cast<Event *>(event);
   const std::shared_ptr<double> reached_ms = one.reached_ms;
   enqueue(handle, [=] {
@@ -287,32 +344,39 @@ EXPORT int cudaEventRecord(void *event, void *handle) {
 
 EXPORT int cudaEventElapsedTime(float *milliseconds, void *start, void *end) {
   const Lock lock;
-  const Event &first = *static_cast<Event *>(start), &last = *static_cast<Event *>(end);
-  for (const Event *one : {&first, &last}) {
-    if (one->stream == nullptr) return refuse(INVALID_HANDLE, "the time of no event");
+  const Event *first = as_event(start), *last = as_event(end);
+  for (const Event *one : {first, last}) {
+    if (one == nullptr || one->stream == nullptr || one->flags & DISABLE_TIMING) {
+      return refuse(INVALID_HANDLE, "the time of no event, or of one that takes no time");
+    }
     if (one->stream->done < one->mark) return NOT_READY;
   }
-  *milliseconds = float(*last.reached_ms - *first.reached_ms);
+  *milliseconds = float(*last->reached_ms - *first->reached_ms);
   return failure();
 }
 
 EXPORT int cudaEventQuery(void *event) {
   const Lock lock;
-  const Event &one = *static_cast<Event *>(event);
-  if (one.stream == nullptr || one.stream->done >= one.mark) return failure();
+  const Event *one = as_event(event);
+  if (one == nullptr) return refuse(INVALID_HANDLE, "asking for no event");
+  if (one->stream == nullptr || one->stream->done >= one->mark) return failure();
   return failure() != SUCCESS ? failure() : int(NOT_READY);
 }
 
 EXPORT int cudaEventSynchronize(void *event) {
   const Lock lock;
-  const Event &one = *static_cast<Event *>(event);
-  return one.stream == nullptr ? failure() : wait_for(*one.stream, one.mark);
+  const Event *one = as_event(event);
+  if (one == nullptr) return refuse(INVALID_HANDLE, "waiting for no event");
+  return one->stream == nullptr ? failure() : wait_for(*one->stream, one->mark);
 }
 
 EXPORT int cudaStreamWaitEvent(void *handle, void *event, unsigned) {
   const Lock lock;
-  const Event one = *static_cast<Event *>(event);
+  Stream *stream = as_stream(handle);
+  if (stream == nullptr || as_event(event) == nullptr) return refuse(INVALID_HANDLE, "waiting on the device");
+  const Event one = *as_event(event);
   if (one.stream == nullptr) return failure();
+  if (stream->captured != nullptr) return spoil(*stream, CAPTURE_ISOLATION, "waiting on the device");
   return enqueue(handle, [=] { drain(*one.stream, one.mark); });
 }
 
@@ -323,6 +387,7 @@ EXPORT int cudaStreamBeginCapture(void *handle, int mode) {
     return refuse(INVALID_VALUE, "beginning to capture");
   }
   stream->captured = new Graph;
+  stream->capture_mode = mode;
   return failure();
 }
 
@@ -332,20 +397,31 @@ EXPORT int cudaStreamEndCapture(void *handle, void **graph) {
   if (stream == nullptr || stream->captured == nullptr) {
     return refuse(INVALID_VALUE, "ending a capture that was not begun");
   }
-  *graph = stream->captured;
-  stream->captured = nullptr;
+  Graph *captured = std::exchange(stream->captured, nullptr);
+  *graph = nullptr;
+  if (std::exchange(stream->is_spoilt, false)) {
+    delete captured;
+    return refuse(CAPTURE_INVALIDATED, "ending a capture");
+  }
+  graphs.insert(captured);
+  *graph = captured;
   return failure();
 }
 
 EXPORT int cudaGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long) {
   const Lock lock;
-  *executable = new Graph(*static_cast<Graph *>(graph));
+  Graph *captured = static_cast<Graph *>(graph);
+  if (graphs.count(captured) == 0) return refuse(INVALID_VALUE, "no graph");
+  Graph *made = new Graph(*captured);
+  executables.insert(made);
+  *executable = made;
   return failure();
 }
 
 EXPORT int cudaGraphLaunch(void *executable, void *handle) {
   const Lock lock;
-  for (const Work &work : *static_cast<Graph *>(executable)) {
+  if (executables.count(static_cast<Graph *>(executable)) == 0) return refuse(INVALID_VALUE, "launching no graph");
+  for (const Work &work : static_cast<Graph *>(executable)->works) {
     const int status = enqueue(handle, work);
     if (status != SUCCESS) return status;
   }
@@ -354,6 +430,7 @@ EXPORT int cudaGraphLaunch(void *executable, void *handle) {
 
 EXPORT int cudaGraphDestroy(void *graph) {
   const Lock lock;
+  if (graphs.erase(static_cast<Graph *>(graph)) == 0) return refuse(INVALID_VALUE, "destroying no graph");
   delete static_cast<Graph *>(graph);
   return failure();
 }
@@ -361,6 +438,7 @@ EXPORT int cudaGraphDestroy(void *graph) {
 EXPORT int cudaGraphExecDestroy(void *executable) {
   const Lock lock;
   drain_all();
+  if (executables.erase(static_cast<Graph *>(executable)) == 0) return refuse(INVALID_VALUE, "destroying no graph");
   delete static_cast<Graph *>(executable);
   return failure();
 }

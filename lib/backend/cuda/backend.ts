@@ -76,6 +76,8 @@ export function cudaBackend(
       if (!isOpen) return;
       isOpen = false;
       stream.settle();
+      // Before the modules whose functions they launch.
+      stream.forget();
       resources.dispose();
     },
   };

@@ -85,7 +85,7 @@ export interface CudaContext {
 
 /** Most arguments of a kernel. */
 const MAX_ARGS = 32;
-/** Dynamic shared memory that needs no permission. */
+/** Shared memory, dynamic and static together, that needs no permission. */
 const FREE_SHARED_BYTES = 48 * 1024;
 const LOG_BYTES = 8192;
 
@@ -129,6 +129,7 @@ export class CudaLauncher implements CudaContext, Disposable {
   readonly #stream: CudaStream;
   readonly #modules: bigint[] = [];
   readonly #arguments = new Arguments();
+  /** Dynamic shared memory that each function may have. */
   readonly #allowedShared = new Map<bigint, number>();
   readonly #place = new BigUint64Array(1);
   #scratch: Tensor;
@@ -160,7 +161,9 @@ export class CudaLauncher implements CudaContext, Disposable {
     for (const name of entries) {
       const status = driver.cuModuleGetFunction(this.#place, module, cString(name));
       this.#device.checkDriver(`cuModuleGetFunction of ${name}`, status);
-      kernels[name] = { name, handle: this.#place[0] };
+      const handle = this.#place[0];
+      this.#allowedShared.set(handle, FREE_SHARED_BYTES - this.#staticBytes(name, handle));
+      kernels[name] = { name, handle };
     }
     const named: object = kernels;
     if (!hasEntries(named, entries)) throw new TypeError(`Cannot name the kernels of ${family}`);
@@ -175,7 +178,7 @@ export class CudaLauncher implements CudaContext, Disposable {
     args: readonly KernelArg[],
   ): void {
     if (isEmpty(grid) || isEmpty(block)) return;
-    if (sharedBytes > FREE_SHARED_BYTES) this.#allowShared(kernel, sharedBytes);
+    if (sharedBytes > 0) this.#allowShared(kernel, sharedBytes);
     this.#arguments.set(args, this.#memory);
     const status = this.#device.driver.cuLaunchKernel(
       kernel.handle,
@@ -237,8 +240,19 @@ export class CudaLauncher implements CudaContext, Disposable {
     return this.#place[0];
   }
 
+  /** Shared memory that a function's own variables take. Asking makes the driver load what it would load at a launch. */
+  #staticBytes(name: string, handle: bigint): number {
+    const { driver, checkDriver } = this.#device, bytes = new Int32Array(1);
+    const attribute = CUDA.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+    checkDriver(
+      `cuFuncGetAttribute of ${name}`,
+      driver.cuFuncGetAttribute(bytes, attribute, handle),
+    );
+    return bytes[0];
+  }
+
   #allowShared({ name, handle }: CudaKernel, bytes: number): void {
-    if ((this.#allowedShared.get(handle) ?? FREE_SHARED_BYTES) >= bytes) return;
+    if ((this.#allowedShared.get(handle) ?? 0) >= bytes) return;
     const { driver, checkDriver } = this.#device;
     const attribute = CUDA.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
     checkDriver(

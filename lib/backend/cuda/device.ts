@@ -44,7 +44,16 @@ export interface CudaDevice extends Disposable {
 }
 
 /** Failures of a kernel that show at a later call: illegal and misaligned addresses, launch failures. */
-const LATE_STATUSES = [700, 702, 714, 715, 716, 717, 718, 719];
+const LATE_STATUSES: readonly number[] = [
+  CUDART.cudaErrorIllegalAddress,
+  CUDART.cudaErrorLaunchTimeout,
+  CUDART.cudaErrorHardwareStackError,
+  CUDART.cudaErrorIllegalInstruction,
+  CUDART.cudaErrorMisalignedAddress,
+  CUDART.cudaErrorInvalidAddressSpace,
+  CUDART.cudaErrorInvalidPc,
+  CUDART.cudaErrorLaunchFailure,
+];
 
 /**
  * Opens the first device with the libraries that were found, which it then owns.

@@ -2,9 +2,9 @@
 // wheels that Python's package manager installs. TINYLLAMA_CUDA_LIBRARIES names folders to look in first.
 
 import { CUBLASLT_NAMES, CUBLASLT_SYMBOLS } from "../../../ffi/cublaslt.ts";
-import { CUDA_NAMES, CUDA_SYMBOLS } from "../../../ffi/cuda.ts";
+import { CUDA, CUDA_NAMES, CUDA_SYMBOLS } from "../../../ffi/cuda.ts";
 import { CUDART_NAMES, CUDART_SYMBOLS } from "../../../ffi/cudart.ts";
-import { type OpenedLibrary, openLibrary } from "../../../ffi/library.ts";
+import { keepLoaded, type OpenedLibrary, openLibrary } from "../../../ffi/library.ts";
 
 /** The three libraries, opened. */
 export interface CudaLibraries {
@@ -39,6 +39,8 @@ export function findCuda(folders: readonly string[] = namedFolders()): CudaSearc
   if (opened.kind === "missing") {
     return { kind: "missing", reason: "no NVIDIA driver (libcuda)", tried: opened.tried };
   }
+  // They have threads and handlers that outlive a closed device; a device opened later finds them as they were.
+  keepLoaded(opened.path);
   const driver = opened.library, number = new Int32Array(1);
   const refusal = refusalOf(driver, number);
   if (refusal !== null) {
@@ -53,6 +55,7 @@ export function findCuda(folders: readonly string[] = namedFolders()): CudaSearc
   const blas = openLibrary(places(CUBLASLT_NAMES), CUBLASLT_SYMBOLS);
   if (runtime.kind === "opened" && blas.kind === "opened") {
     const paths = [opened.path, runtime.path, blas.path];
+    for (const path of [runtime.path, blas.path]) keepLoaded(path);
     const libraries = {
       driver,
       runtime: runtime.library,
@@ -88,11 +91,26 @@ function refusalOf(
   driver: Deno.DynamicLibrary<typeof CUDA_SYMBOLS>,
   count: Int32Array<ArrayBuffer>,
 ): string | null {
-  const status = driver.symbols.cuInit(0) || driver.symbols.cuDeviceGetCount(count);
-  if (status === 0 && count[0] > 0) return null;
-  if (status === 0) return "the NVIDIA driver is there, but no device";
-  return `the NVIDIA driver is there, but cuInit says ${driverMessage(driver, status)}`;
+  const { symbols } = driver;
+  const status = symbols.cuInit(0) || symbols.cuDeviceGetCount(count);
+  if (status !== 0) {
+    return `the NVIDIA driver is there, but cuInit says ${driverMessage(driver, status)}`;
+  }
+  if (count[0] === 0) return "the NVIDIA driver is there, but no device";
+  const capability = [
+    CUDA.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+    CUDA.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+  ].map((attribute) => {
+    symbols.cuDeviceGetAttribute(count, attribute, 0);
+    return count[0];
+  });
+  if (capability[0] >= LEAST_MAJOR) return null;
+  return `the card is of compute capability ${capability.join(".")}, and the kernels need ` +
+    `${LEAST_MAJOR}.0 (Ampere) or newer`;
 }
+
+/** Of the PTX in kernels/dist. */
+const LEAST_MAJOR = 8;
 
 /** What the driver says of a status. */
 export function driverMessage(
@@ -127,10 +145,15 @@ function triedOf<S extends Deno.ForeignLibraryInterface>(
   return [];
 }
 
+/** Where the driver is put beside the folders that the system's search knows; containers have it in /usr/local/nvidia. */
 const DRIVER_FOLDERS = [
+  "/usr/local/nvidia/lib64",
+  "/usr/local/nvidia/lib",
   "/usr/lib/wsl/lib",
   "/usr/lib/x86_64-linux-gnu",
   "/usr/lib/aarch64-linux-gnu",
+  "/usr/lib64",
+  "/run/opengl-driver/lib",
 ];
 
 /** Names in the folders asked for, then as the system finds them, then in `others` where the file is there. */
@@ -151,11 +174,15 @@ function toolkitFolders(): string[] {
     .flatMap((home) => home === undefined || home === "" ? [] : [`${home}/lib64`, `${home}/lib`]);
 }
 
-/** `site-packages/nvidia/NAME/lib` of the environment in use and of the system's Pythons. */
+/**
+ * `site-packages/nvidia/NAME/lib` of the environment in use, of the Pythons on the PATH, and of the system's: NAME is
+ * `cublas` and `cuda_runtime` in the wheels of CUDA 11 and 12, `cu13` in those of 13.
+ */
 function wheelFolders(): string[] {
   const homes = [
     Deno.env.get("VIRTUAL_ENV"),
     Deno.env.get("CONDA_PREFIX"),
+    ...pythonHomes(),
     `${Deno.env.get("HOME") ?? ""}/.local`,
     "/usr/local",
     "/usr",
@@ -172,6 +199,27 @@ function wheelFolders(): string[] {
       entries(`${folder}/nvidia`).map((name) => `${folder}/nvidia/${name}/lib`)
     ),
   ];
+}
+
+/** The folders above the `bin` of each python3 on the PATH, as it is named and as its links lead on. */
+function pythonHomes(): string[] {
+  const programs = (Deno.env.get("PATH") ?? "").split(":").filter((folder) => folder !== "")
+    .map((folder) => `${folder}/python3`).filter(exists);
+  return [
+    ...new Set(programs.flatMap(linksFrom).map((path) => path.replace(/\/[^/]*\/[^/]*$/, ""))),
+  ];
+}
+
+/** A path, and what its symbolic links lead to one after another. */
+function linksFrom(path: string): string[] {
+  const paths: string[] = [];
+  for (let next = path; !paths.includes(next);) {
+    paths.push(next);
+    if (!Deno.lstatSync(next).isSymlink) break;
+    const target = Deno.readLinkSync(next), folder = next.slice(0, next.lastIndexOf("/"));
+    next = target.startsWith("/") ? target : `${folder}/${target}`;
+  }
+  return paths;
 }
 
 /** Names in a folder; none where it cannot be read. */

@@ -1,7 +1,7 @@
 // Matrix products of cuBLASLt. Descriptors and the algorithm that its heuristic recommends are made once for a shape and
 // kept. Matrices are column-major here, as cuBLASLt has them: a row-major matrix is its transpose.
 
-import { CUBLASLT } from "../../../ffi/cublaslt.ts";
+import { CUBLASLT, HEURISTIC_RESULT } from "../../../ffi/cublaslt.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { CudaDevice } from "./device.ts";
 import { WORKSPACE } from "./footprint.ts";
@@ -118,8 +118,8 @@ export class Matmul implements Disposable {
     );
     checkBlas("cublasLtMatmulDescCreate", created);
     const description = this.#place[0];
-    if (isATransposed) this.#transpose(description, CUBLASLT.MATMUL_DESC_TRANSA);
-    if (isBTransposed) this.#transpose(description, CUBLASLT.MATMUL_DESC_TRANSB);
+    if (isATransposed) this.#transpose(description, CUBLASLT.CUBLASLT_MATMUL_DESC_TRANSA);
+    if (isBTransposed) this.#transpose(description, CUBLASLT.CUBLASLT_MATMUL_DESC_TRANSB);
     const [rowsA, columnsA] = isATransposed ? [k, m] : [m, k];
     const [rowsB, columnsB] = isBTransposed ? [n, k] : [k, n];
     const layoutA = this.#layout(shape.input, rowsA, columnsA, shape.strideA);
@@ -157,7 +157,7 @@ export class Matmul implements Disposable {
   ): Uint8Array<ArrayBuffer> {
     const { blas, checkBlas } = this.#device;
     const preference = this.#preference(alignments);
-    const result = new Uint8Array(CUBLASLT.HEURISTIC_RESULT_BYTES), found = new Int32Array(1);
+    const result = new Uint8Array(HEURISTIC_RESULT.byteLength), found = new Int32Array(1);
     const status = blas.cublasLtMatmulAlgoGetHeuristic(
       this.#handle,
       description,
@@ -172,10 +172,11 @@ export class Matmul implements Disposable {
     );
     blas.cublasLtMatmulPreferenceDestroy(preference);
     checkBlas(`cublasLtMatmulAlgoGetHeuristic of ${textOf(shape)}`, status);
-    if (found[0] === 0) {
+    const state = new DataView(result.buffer).getInt32(HEURISTIC_RESULT.stateOffset, true);
+    if (found[0] === 0 || state !== 0) {
       throw new DeviceError(`Cannot multiply on cuda: cuBLASLt has no way for ${textOf(shape)}`);
     }
-    return result.slice(0, CUBLASLT.HEURISTIC_RESULT_ALGO_BYTES);
+    return result.slice(0, HEURISTIC_RESULT.algoBytes);
   }
 
   #preference(alignments: readonly number[]): bigint {
@@ -198,12 +199,15 @@ export class Matmul implements Disposable {
           BigInt(value.byteLength),
         ),
       );
-    set(CUBLASLT.MATMUL_PREF_MAX_WORKSPACE_BYTES, BigUint64Array.of(BigInt(WORKSPACE.byteLength)));
+    set(
+      CUBLASLT.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+      BigUint64Array.of(BigInt(WORKSPACE.byteLength)),
+    );
     // Parts of a sum are added in f32 and in a fixed order.
-    const scheme = Uint32Array.of(CUBLASLT.REDUCTION_SCHEME_COMPUTE_TYPE);
-    set(CUBLASLT.MATMUL_PREF_REDUCTION_SCHEME_MASK, scheme);
+    const scheme = Uint32Array.of(CUBLASLT.CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+    set(CUBLASLT.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, scheme);
     for (const [i, alignment] of alignments.entries()) {
-      set(CUBLASLT.MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i, Uint32Array.of(alignment));
+      set(CUBLASLT.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i, Uint32Array.of(alignment));
     }
     return preference;
   }

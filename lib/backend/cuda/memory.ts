@@ -212,6 +212,8 @@ export class CudaMemory implements Memory, Disposable {
   #dispose(buffer: CudaBuffer): void {
     if (!this.#live.delete(buffer)) return;
     this.#allocatedBytes -= buffer.byteLength;
+    // cudaFree is not said to wait for the work that uses the memory.
+    this.#stream.settle();
     this.#stream.forget();
     this.#free(buffer);
   }

@@ -1,5 +1,6 @@
-// Bytes between host and device. Small ones (ids, schedules, losses, tokens) go through page-locked memory, so that the host
-// waits for nothing; large ones (weights, checkpoints) straight from and to JavaScript's memory, which the driver stages.
+// Bytes between host and device. To the device all go through a ring of page-locked memory: the driver may read other memory
+// after a copy has returned. To the host small ones (losses, tokens) do, so that the host waits for nothing; large ones
+// (checkpoints) go straight to JavaScript's memory, and the host waits.
 
 import { CUDART } from "../../../ffi/cudart.ts";
 import type { Allocation } from "../../core/backend.ts";
@@ -8,9 +9,9 @@ import type { CudaDevice } from "./device.ts";
 import { CUDA_ALIGNMENT, READ_BACKS } from "./footprint.ts";
 import type { CudaStream } from "./stream.ts";
 
-/** Larger pieces are not worth page-locked memory. */
-const SMALL_BYTES = 1 << 20;
-/** Small pieces on their way to the device at one time; when there are more, the host waits for the oldest. */
+/** What goes to the device at a time, and the most that is read without waiting. */
+const PIECE_BYTES = 1 << 20;
+/** Pieces on their way to the device at one time; when there are more, the host waits for the oldest. */
 const RING_BYTES = 8 << 20;
 const ALIGNMENT = 64;
 
@@ -67,22 +68,11 @@ export class Staging implements Disposable {
 
   /** Copies `source` to the device address `to`; `source` may be reused on return. */
   write(to: bigint, source: ArrayBufferView): void {
-    const { runtime, checkRuntime } = this.#device, { compute } = this.#stream;
-    const { buffer, byteOffset, byteLength } = source, kind = CUDART.cudaMemcpyHostToDevice;
-    const size = BigInt(byteLength), view = new Uint8Array(buffer, byteOffset, byteLength);
-    if (byteLength > SMALL_BYTES) {
-      const bytes = buffer instanceof ArrayBuffer
-        ? new Uint8Array(buffer, byteOffset, byteLength)
-        : new Uint8Array(view);
-      const status = runtime.cudaMemcpyAsyncFromBuffer(to, bytes, size, kind, compute);
-      return checkRuntime("cudaMemcpyAsync", status);
+    const { buffer, byteOffset, byteLength } = source;
+    const bytes = new Uint8Array(buffer, byteOffset, byteLength);
+    for (let at = 0; at < byteLength; at += PIECE_BYTES) {
+      this.#writePiece(to + BigInt(at), bytes.subarray(at, at + PIECE_BYTES));
     }
-    const start = this.#reserve(byteLength), from = this.#ring.address + BigInt(start);
-    this.#ring.bytes.set(view, start);
-    checkRuntime("cudaMemcpyAsync", runtime.cudaMemcpyAsync(to, from, size, kind, compute));
-    const event = this.#events.pop() ?? this.#stream.createEvent();
-    this.#stream.record(event, compute);
-    this.#pieces.push({ start, end: this.#head, event });
   }
 
   /**
@@ -92,7 +82,7 @@ export class Staging implements Disposable {
   async read(from: bigint, byteLength: number): Promise<ArrayBuffer> {
     const { runtime, checkRuntime } = this.#device, { compute, copies } = this.#stream;
     const size = BigInt(byteLength), toHost = CUDART.cudaMemcpyDeviceToHost;
-    if (byteLength > SMALL_BYTES) {
+    if (byteLength > PIECE_BYTES) {
       const bytes = new Uint8Array(byteLength);
       const status = runtime.cudaMemcpyAsyncToBuffer(bytes, from, size, toHost, compute);
       checkRuntime("cudaMemcpyAsync", status);
@@ -125,11 +115,26 @@ export class Staging implements Disposable {
     runtime.cudaFreeHost(this.#ring.address);
     for (const event of this.#events) runtime.cudaEventDestroy(event);
     for (const { event } of this.#pieces) runtime.cudaEventDestroy(event);
-    for (const { host, taken, landed } of this.#readBacks) {
+    const idle = new Set([...this.#idle.values()].flat());
+    for (const readBack of this.#readBacks) {
+      const { host, taken, landed } = readBack;
       runtime.cudaFreeHost(host.address);
       runtime.cudaEventDestroy(taken);
+      // Another thread may still be about to wait for the event of a read that nobody awaited: it lasts as the process does.
+      if (!idle.has(readBack)) continue;
       runtime.cudaEventDestroy(landed);
     }
+  }
+
+  #writePiece(to: bigint, bytes: Uint8Array): void {
+    const { runtime, checkRuntime } = this.#device, { compute } = this.#stream;
+    const start = this.#reserve(bytes.length), from = this.#ring.address + BigInt(start);
+    const size = BigInt(bytes.length), kind = CUDART.cudaMemcpyHostToDevice;
+    this.#ring.bytes.set(bytes, start);
+    checkRuntime("cudaMemcpyAsync", runtime.cudaMemcpyAsync(to, from, size, kind, compute));
+    const event = this.#events.pop() ?? this.#stream.createEvent();
+    this.#stream.record(event, compute);
+    this.#pieces.push({ start, end: this.#head, event });
   }
 
   /** The start of `bytes` of the ring that the device has no more to read. */

@@ -14,6 +14,7 @@ export class CudaStream implements Disposable {
   readonly #graphs = new Map<string, bigint>();
   readonly #place = new BigUint64Array(1);
   #isCapturing = false;
+  #isOpen = true;
 
   constructor(device: CudaDevice) {
     this.#device = device;
@@ -65,7 +66,7 @@ export class CudaStream implements Disposable {
     try {
       await this.reached(event);
     } finally {
-      this.#device.runtime.cudaEventDestroy(event);
+      if (this.#isOpen) this.#device.runtime.cudaEventDestroy(event);
     }
   }
 
@@ -112,6 +113,7 @@ export class CudaStream implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#isOpen = false;
     this.forget();
     this.#device.runtime.cudaStreamDestroy(this.copies);
     this.#device.runtime.cudaStreamDestroy(this.compute);

@@ -1,0 +1,94 @@
+// The symbol tables of ffi/ against NVIDIA's own headers, where they are: CUDA_HOME, /usr/local/cuda, and the folders that
+// TINYLLAMA_CUDA_INCLUDE names (the headers come with the toolkit, and in Python's nvidia wheels).
+
+import assert from "node:assert/strict";
+import { CUBLASLT, CUBLASLT_SYMBOLS, HEURISTIC_RESULT } from "../../ffi/cublaslt.ts";
+import { CUDA, CUDA_SYMBOLS } from "../../ffi/cuda.ts";
+import { CUDART, CUDART_SYMBOLS } from "../../ffi/cudart.ts";
+import { assertionsOf, findHeader, refusalOf, type SymbolTable, valuesOf } from "./headers.ts";
+
+interface Library {
+  readonly header: string;
+  /** The header that has the number of the version, and what it is called there. */
+  readonly version: readonly [file: string, macro: string];
+  readonly table: SymbolTable;
+  readonly constants: Readonly<Record<string, number>>;
+  /** C++ beside what the table and the constants say. */
+  readonly more: readonly string[];
+}
+
+const { byteLength, algoBytes, stateOffset } = HEURISTIC_RESULT;
+
+const LIBRARIES: readonly Library[] = [
+  {
+    header: "cuda.h",
+    version: ["cuda.h", "CUDA_VERSION"],
+    table: { symbols: CUDA_SYMBOLS, path: new URL("../../ffi/cuda.ts", import.meta.url) },
+    constants: CUDA,
+    more: [],
+  },
+  {
+    header: "cuda_runtime_api.h",
+    version: ["cuda_runtime_api.h", "CUDART_VERSION"],
+    table: { symbols: CUDART_SYMBOLS, path: new URL("../../ffi/cudart.ts", import.meta.url) },
+    constants: CUDART,
+    more: [],
+  },
+  {
+    header: "cublasLt.h",
+    version: ["cublas_api.h", "CUBLAS_VER_MAJOR"],
+    table: { symbols: CUBLASLT_SYMBOLS, path: new URL("../../ffi/cublaslt.ts", import.meta.url) },
+    constants: CUBLASLT,
+    more: [
+      `static_assert(sizeof(cublasLtMatmulHeuristicResult_t) == ${byteLength}, "size");`,
+      `static_assert(sizeof(cublasLtMatmulAlgo_t) == ${algoBytes}, "algo");`,
+      `static_assert(offsetof(cublasLtMatmulHeuristicResult_t, algo) == 0, "algo");`,
+      `static_assert(offsetof(cublasLtMatmulHeuristicResult_t, state) == ${stateOffset}, "state");`,
+      `static_assert(CUBLAS_STATUS_SUCCESS == 0, "success");`,
+    ],
+  },
+];
+
+for (const { header, version: [file, macro], table, constants, more } of LIBRARIES) {
+  const found = findHeader(header, file, macro);
+  const where = found.kind === "found"
+    ? `, version ${found.version}`
+    : ` (skipped: ${found.reason})`;
+  Deno.test({
+    name: `symbols and constants are those of ${header}${where}`,
+    ignore: found.kind === "missing",
+    fn() {
+      const folders = found.kind === "found" ? found.folders : [];
+      const lines = [...assertionsOf(table), ...valuesOf(constants), ...more];
+      assert.equal(refusalOf(header, lines, folders), null);
+    },
+  });
+}
+
+const driver = findHeader("cuda.h", "cuda.h", "CUDA_VERSION");
+
+Deno.test({
+  name: `a table that differs from cuda.h is refused${
+    driver.kind === "found" ? "" : ` (skipped: ${driver.reason})`
+  }`,
+  ignore: driver.kind === "missing",
+  fn() {
+    const folders = driver.kind === "found" ? driver.folders : [], { path } = LIBRARIES[0].table;
+    const refusal = (symbols: Deno.ForeignLibraryInterface) =>
+      refusalOf("cuda.h", assertionsOf({ symbols, path }), folders) ?? "";
+    const { cuInit, cuFuncSetAttribute } = CUDA_SYMBOLS;
+    assert.equal(refusal({ cuInit }), "");
+    assert.match(refusal({ cuInit: { ...cuInit, parameters: ["i32"] } }), /cuInit: kinds/);
+    assert.match(refusal({ cuInit: { ...cuInit, result: "usize" } }), /cuInit: result/);
+    const other = { cuInit: { ...cuInit, name: "cuMemAlloc" } };
+    assert.match(refusal(other), /cuMemAlloc has another name/);
+    assert.match(
+      refusal({ cuFuncSetAttribute, cuInit: { ...cuInit, name: "cuDriverGetVersion" } }),
+      /cuInit: C types/,
+    );
+    assert.match(
+      refusalOf("cuda.h", valuesOf({ CUDA_ERROR_NOT_READY: 601 }), folders) ?? "",
+      /NOT_READY/,
+    );
+  },
+});
