@@ -5,13 +5,19 @@ import assert from "node:assert/strict";
 import { CUBLASLT, CUBLASLT_SYMBOLS, HEURISTIC_RESULT } from "../../ffi/cublaslt.ts";
 import { CUDA, CUDA_SYMBOLS } from "../../ffi/cuda.ts";
 import { CUDART, CUDART_SYMBOLS } from "../../ffi/cudart.ts";
+import { GETTER_CONSTANTS, GETTER_SYMBOLS } from "./cublaslt_getters.ts";
 import { assertionsOf, findHeader, refusalOf, type SymbolTable, valuesOf } from "./headers.ts";
+
+/** A table and the file that it stands in. */
+function tableIn(path: string, symbols: Deno.ForeignLibraryInterface): SymbolTable {
+  return { symbols, path: new URL(path, import.meta.url) };
+}
 
 interface Library {
   readonly header: string;
   /** The header that has the number of the version, and what it is called there. */
   readonly version: readonly [file: string, macro: string];
-  readonly table: SymbolTable;
+  readonly tables: readonly SymbolTable[];
   readonly constants: Readonly<Record<string, number>>;
   /** C++ beside what the table and the constants say. */
   readonly more: readonly string[];
@@ -23,22 +29,25 @@ const LIBRARIES: readonly Library[] = [
   {
     header: "cuda.h",
     version: ["cuda.h", "CUDA_VERSION"],
-    table: { symbols: CUDA_SYMBOLS, path: new URL("../../ffi/cuda.ts", import.meta.url) },
+    tables: [tableIn("../../ffi/cuda.ts", CUDA_SYMBOLS)],
     constants: CUDA,
     more: [],
   },
   {
     header: "cuda_runtime_api.h",
     version: ["cuda_runtime_api.h", "CUDART_VERSION"],
-    table: { symbols: CUDART_SYMBOLS, path: new URL("../../ffi/cudart.ts", import.meta.url) },
+    tables: [tableIn("../../ffi/cudart.ts", CUDART_SYMBOLS)],
     constants: CUDART,
     more: [],
   },
   {
     header: "cublasLt.h",
     version: ["cublas_api.h", "CUBLAS_VER_MAJOR"],
-    table: { symbols: CUBLASLT_SYMBOLS, path: new URL("../../ffi/cublaslt.ts", import.meta.url) },
-    constants: CUBLASLT,
+    tables: [
+      tableIn("../../ffi/cublaslt.ts", CUBLASLT_SYMBOLS),
+      tableIn("./cublaslt_getters.ts", GETTER_SYMBOLS),
+    ],
+    constants: { ...CUBLASLT, ...GETTER_CONSTANTS },
     more: [
       `static_assert(sizeof(cublasLtMatmulHeuristicResult_t) == ${byteLength}, "size");`,
       `static_assert(sizeof(cublasLtMatmulAlgo_t) == ${algoBytes}, "algo");`,
@@ -49,7 +58,7 @@ const LIBRARIES: readonly Library[] = [
   },
 ];
 
-for (const { header, version: [file, macro], table, constants, more } of LIBRARIES) {
+for (const { header, version: [file, macro], tables, constants, more } of LIBRARIES) {
   const found = findHeader(header, file, macro);
   const where = found.kind === "found"
     ? `, version ${found.version}`
@@ -59,7 +68,7 @@ for (const { header, version: [file, macro], table, constants, more } of LIBRARI
     ignore: found.kind === "missing",
     fn() {
       const folders = found.kind === "found" ? found.folders : [];
-      const lines = [...assertionsOf(table), ...valuesOf(constants), ...more];
+      const lines = [...tables.flatMap(assertionsOf), ...valuesOf(constants), ...more];
       assert.equal(refusalOf(header, lines, folders), null);
     },
   });
@@ -73,7 +82,7 @@ Deno.test({
   }`,
   ignore: driver.kind === "missing",
   fn() {
-    const folders = driver.kind === "found" ? driver.folders : [], { path } = LIBRARIES[0].table;
+    const folders = driver.kind === "found" ? driver.folders : [], [{ path }] = LIBRARIES[0].tables;
     const refusal = (symbols: Deno.ForeignLibraryInterface) =>
       refusalOf("cuda.h", assertionsOf({ symbols, path }), folders) ?? "";
     const { cuInit, cuFuncSetAttribute } = CUDA_SYMBOLS;

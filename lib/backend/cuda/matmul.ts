@@ -43,17 +43,20 @@ interface Plan {
 const MAX_ALIGNMENT = 256n;
 const ONE = Float32Array.of(1), ZERO = Float32Array.of(0);
 
+type Blas = Pick<CudaDevice, "blas" | "checkBlas">;
+type Order = Pick<CudaStream, "compute" | "inspect">;
+
 /** cuBLASLt on one device. Disposing frees what was made for the shapes. */
 export class Matmul implements Disposable {
-  readonly #device: CudaDevice;
-  readonly #stream: CudaStream;
+  readonly #device: Blas;
+  readonly #stream: Order;
   readonly #workspace: bigint;
   readonly #handle: bigint;
   readonly #plans = new Map<string, Plan>();
   readonly #place = new BigUint64Array(1);
 
   /** `workspace` is the device address of {@linkcode WORKSPACE}. */
-  constructor(device: CudaDevice, stream: CudaStream, workspace: bigint) {
+  constructor(device: Blas, stream: Order, workspace: bigint) {
     this.#device = device;
     this.#stream = stream;
     this.#workspace = workspace;
