@@ -10,25 +10,49 @@ import { adapter, webgpuMissing } from "./webgpu_adapter.ts";
 /** Fewer than 64 rows of the widest operands of the linear cases. */
 const SMALL_BINDING_BYTES = 2 ** 19;
 
+/** What every adapter has, by the WebGPU specification. */
+const LEAST_LIMITS: AdapterReport["limits"] = {
+  maxStorageBufferBindingSize: 2 ** 27,
+  maxBufferSize: 2 ** 28,
+  maxStorageBuffersPerShaderStage: 8,
+  maxComputeWorkgroupStorageSize: 2 ** 14,
+  maxComputeInvocationsPerWorkgroup: 256,
+  maxComputeWorkgroupSizeX: 256,
+  maxComputeWorkgroupsPerDimension: 65535,
+};
+
+/** The kernels for graphics hardware, whatever the adapter is, on a device with the least limits that there are. */
+export const HARDWARE_KERNELS: TestDevice = changed(
+  "kernels for hardware",
+  (report) => ({ ...report, isSoftware: false }),
+  LEAST_LIMITS,
+);
+
+const SOFTWARE_KERNELS = changed(
+  "kernels for software",
+  (report) => ({ ...report, isSoftware: true }),
+);
+
+const SMALL_BINDINGS = changed("bindings of 512 KiB", (report) => ({
+  ...report,
+  limits: { ...report.limits, maxStorageBufferBindingSize: SMALL_BINDING_BYTES },
+}));
+
 /** The devices on which a family runs besides `webgpu`. */
 export function otherWebgpuKernels(family: string): readonly TestDevice[] {
-  const kind = adapter?.isSoftware ? "hardware" : "software";
-  const otherKind = changed(`kernels for ${kind}`, (report) => ({
-    ...report,
-    isSoftware: !report.isSoftware,
-  }));
-  const smallBindings = changed("bindings of 512 KiB", (report) => ({
-    ...report,
-    limits: { ...report.limits, maxStorageBufferBindingSize: SMALL_BINDING_BYTES },
-  }));
-  if (family === "linear") return [otherKind, smallBindings];
+  const otherKind = adapter?.isSoftware ? HARDWARE_KERNELS : SOFTWARE_KERNELS;
+  if (family === "linear") return [otherKind, SMALL_BINDINGS];
   return family === "attention" ? [otherKind] : [];
 }
 
-/** The adapter's device, under a changed report of the adapter. */
-function changed(what: string, change: (report: AdapterReport) => AdapterReport): TestDevice {
+/** The adapter's device with these limits, under a changed report of the adapter. */
+function changed(
+  what: string,
+  change: (report: AdapterReport) => AdapterReport,
+  limits?: AdapterReport["limits"],
+): TestDevice {
   const open = async () => {
-    const gpu = await openDevice();
+    const gpu = await openDevice(limits);
     return webgpuBackend({ ...gpu, adapter: change(gpu.adapter) });
   };
   return {

@@ -102,17 +102,17 @@ function reportOf(adapter: GPUAdapter): AdapterReport {
 }
 
 /**
- * Opens the first adapter with all its limits and the features the kernels can use.
+ * Opens the first adapter with all its limits, or with those given, and the features the kernels can use.
  * @throws {DeviceError} when there is no adapter or it gives no device; says what to install.
  */
-export async function openDevice(): Promise<WebgpuDevice> {
+export async function openDevice(limits?: AdapterReport["limits"]): Promise<WebgpuDevice> {
   const found = await requestAdapter();
   if (found === null) {
     throw new DeviceError(
       `Cannot use webgpu: this system has no WebGPU adapter; ${ADAPTER_REMEDY}`,
     );
   }
-  const adapter = reportOf(found);
+  const own = reportOf(found), adapter = limits === undefined ? own : { ...own, limits };
   let device: GPUDevice;
   try {
     device = await found.requestDevice({

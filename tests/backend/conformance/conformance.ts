@@ -1,15 +1,21 @@
 // Runs the cases of one family on every device.
 
 import type { Precision } from "../../../lib/core/backend.ts";
-import { DEVICES, OLDER_NATIVE_BUILDS, onDevices, ROUNDING_DEVICES } from "../devices.ts";
+import {
+  DEVICES,
+  OLDER_NATIVE_BUILDS,
+  onDevices,
+  ROUNDING_DEVICES,
+  type TestDevice,
+} from "../devices.ts";
 import { otherWebgpuKernels } from "../webgpu_kernels.ts";
 import type { OpCase } from "./op_case.ts";
 
-/** Registers `family on DEVICE` for every device, one step a case. Cases are made once for
- * each precision. */
+/** Registers `family on DEVICE` for every device, one step a case. Cases are made once for each precision. */
 export function conformance(
   family: string,
   cases: (precision: Precision) => readonly OpCase[],
+  devices: readonly TestDevice[] = allDevices(family),
 ): void {
   const made = new Map<string, readonly OpCase[]>();
   const casesFor = (precision: Precision) => {
@@ -18,13 +24,13 @@ export function conformance(
     made.set(key, known);
     return known;
   };
-  onDevices(
-    family,
-    [...DEVICES, ...otherWebgpuKernels(family), ...ROUNDING_DEVICES, ...OLDER_NATIVE_BUILDS],
-    async (backends, t) => {
-      for (const one of casesFor(backends[0].precision)) {
-        await t.step(one.name, () => one.check(backends));
-      }
-    },
-  );
+  onDevices(family, devices, async (backends, t) => {
+    for (const one of casesFor(backends[0].precision)) {
+      await t.step(one.name, () => one.check(backends));
+    }
+  });
+}
+
+function allDevices(family: string): readonly TestDevice[] {
+  return [...DEVICES, ...otherWebgpuKernels(family), ...ROUNDING_DEVICES, ...OLDER_NATIVE_BUILDS];
 }

@@ -10,6 +10,7 @@ import {
 import type { DType } from "../../../lib/core/dtype.ts";
 import { roundTo } from "../../reference/quantize.ts";
 import { TOLERANCE_8_BIT } from "../tolerances.ts";
+import { HARDWARE_KERNELS } from "../webgpu_kernels.ts";
 import { conformance } from "./conformance.ts";
 import { type OpCase, opCase, output, random, type RealOperand } from "./op_case.ts";
 
@@ -20,6 +21,8 @@ const SHAPES = [
 ] as const;
 // Beyond what is packed at once: 4096 of depth, 2 million words of an operand.
 const SLABS = [[9, 20, 4200], [600, 3, 4100], [10, 600, 4100]] as const;
+// Enough output for the large tiles of a graphics card; rows of the second one do not start at multiples of 16 bytes.
+const MANY_TILES = [[705, 740, 36], [706, 741, 36]] as const;
 const DTYPES = ["bf16", "f16", "q8_0", "q4_0"] as const;
 const DTYPE_SHAPES = [
   ...[[1, 37, 96], [3, 21, 32], [5, 50, 544], [8, 6, 64], [40, 33, 352]],
@@ -119,3 +122,11 @@ conformance("linear", (precision) => [
   ...SHAPES.flatMap((shape) => backwardCases(precision, shape)),
   ...backwardCases(precision, [4200, 20, 9]),
 ]);
+
+conformance("linear of many tiles", (precision) => [
+  ...MANY_TILES.map((shape) => forwardCase(precision, precision.param, shape)),
+  ...DTYPES.map((dtype) => forwardCase(precision, dtype, [705, 740, 64])),
+  ...addendCases(precision, precision.param, [705, 740, 32]),
+  ...backwardCases(precision, [705, 36, 740]),
+  ...backwardCases(precision, [20, 708, 740]),
+], [HARDWARE_KERNELS]);
