@@ -148,10 +148,9 @@ export const HEURISTIC_RESULT = {
   stateOffset: 72,
 } as const;
 
-/** Names of libcublasLt for dlopen, newest first. */
+/** Names of libcublasLt for dlopen, newest first; a name without a version may be newer than the driver. */
 export const CUBLASLT_NAMES = [
   "libcublasLt.so.13",
   "libcublasLt.so.12",
   "libcublasLt.so.11",
-  "libcublasLt.so",
 ] as const;

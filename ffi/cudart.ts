@@ -233,10 +233,5 @@ export const CUDART = {
   cudaDevAttrMaxSharedMemoryPerBlockOptin: 97,
 } as const;
 
-/** Names of libcudart for dlopen, newest first. */
-export const CUDART_NAMES = [
-  "libcudart.so.13",
-  "libcudart.so.12",
-  "libcudart.so.11.0",
-  "libcudart.so",
-] as const;
+/** Names of libcudart for dlopen, newest first; a name without a version may be newer than the driver. */
+export const CUDART_NAMES = ["libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0"] as const;

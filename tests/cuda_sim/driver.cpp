@@ -77,7 +77,11 @@ unsigned static_shared_of(const std::string &text, size_t at) {
 } // namespace
 
 EXPORT int cuInit(unsigned) { return SUCCESS; }
-EXPORT int cuDriverGetVersion(int *version) { return *version = 12040, SUCCESS; }
+EXPORT int cuDriverGetVersion(int *version) {
+  const char *wanted = getenv("TINYLLAMA_CUDA_SIM_DRIVER");
+  *version = wanted == nullptr ? 12040 : atoi(wanted);
+  return SUCCESS;
+}
 EXPORT int cuDeviceGetCount(int *count) { return *count = 1, SUCCESS; }
 EXPORT int cuDeviceGet(int *device, int ordinal) {
   const Lock lock;
@@ -91,7 +95,10 @@ EXPORT int cuDeviceGetName(char *name, int length, int) {
 EXPORT int cuDeviceGetAttribute(int *value, int attribute, int) {
   const Lock lock;
   if (attribute != 75 && attribute != 76) return refuse(INVALID_VALUE, "device attribute");
-  *value = attribute == 75 ? COMPUTE_MAJOR : COMPUTE_MINOR;
+  const char *wanted = getenv("TINYLLAMA_CUDA_SIM_CAPABILITY");
+  int major = COMPUTE_MAJOR, minor = COMPUTE_MINOR;
+  if (wanted != nullptr) sscanf(wanted, "%d.%d", &major, &minor);
+  *value = attribute == 75 ? major : minor;
   return SUCCESS;
 }
 EXPORT int cuGetErrorString(int status, const char **text) {

@@ -125,8 +125,7 @@ export function driverMessage(
 
 /** A library of a newer major version than the driver's does not run on it. */
 function isUsable(name: string, driverVersion: number): boolean {
-  const major = name.match(/\.so\.(\d+)/)?.[1];
-  return major === undefined || Number(major) <= Math.floor(driverVersion / 1000);
+  return Number(name.match(/\.so\.(\d+)/)?.[1]) <= Math.floor(driverVersion / 1000);
 }
 
 function missingNames<S extends Deno.ForeignLibraryInterface>(

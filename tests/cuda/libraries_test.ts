@@ -1,0 +1,122 @@
+// Where the CUDA libraries are looked for, and that they stay once they are loaded. The simulator's library lies where
+// NVIDIA's packages put theirs.
+
+import assert from "node:assert/strict";
+import { dirname } from "node:path";
+import { cudaBackend } from "../../lib/backend/cuda/backend.ts";
+import { openDevice } from "../../lib/backend/cuda/device.ts";
+import { closeLibraries, findCuda } from "../../lib/backend/cuda/libraries.ts";
+import { buildSimulator } from "../cuda_sim/build.ts";
+import { inTempFolder } from "../temp_folder.ts";
+
+const simulator = await buildSimulator();
+const library = simulator.kind === "built" ? `${simulator.folder}/libcuda_sim.so` : "";
+
+function inSimulator(name: string, run: (folder: string) => void | Promise<void>): void {
+  const reason = simulator.kind === "built" ? "" : ` (skipped: ${simulator.reason})`;
+  Deno.test({
+    name: `${name} in the CUDA simulator${reason}`,
+    ignore: simulator.kind === "missing",
+    fn: () => inTempFolder(run),
+  });
+}
+
+/** Runs with environment variables set, and sets them back. */
+function withVariables<T>(variables: Readonly<Record<string, string>>, run: () => T): T {
+  const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
+  for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
+  try {
+    return run();
+  } finally {
+    for (const [name, value] of before) {
+      if (value === undefined) Deno.env.delete(name);
+      else Deno.env.set(name, value);
+    }
+  }
+}
+
+/** Makes a link, and the folders that it lies in. */
+function link(target: string, path: string): void {
+  Deno.mkdirSync(dirname(path), { recursive: true });
+  Deno.symlinkSync(target, path);
+}
+
+/** The paths of the runtime and of cuBLASLt that are found beside a driver in `folder`/driver. */
+function pathsFound(
+  folder: string,
+  variables: Readonly<Record<string, string>>,
+): readonly string[] {
+  link(library, `${folder}/driver/libcuda.so.1`);
+  const search = withVariables(variables, () => findCuda([`${folder}/driver`]));
+  assert.ok(search.kind === "found", search.kind === "missing" ? search.tried.join("\n") : "");
+  closeLibraries(search.libraries);
+  return search.libraries.paths.slice(1);
+}
+
+/** Whether the system's search finds one on its own, as it then does before any wheel. */
+function isInSystem(name: string): boolean {
+  try {
+    Deno.dlopen(name, {}).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Where a folder of wheels is the only place with these libraries. */
+function expectPaths(found: readonly string[], folder: string, expected: readonly string[]): void {
+  expected.forEach((path, i) => {
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    assert.equal(found[i], isInSystem(name) ? name : `${folder}/${path}`);
+  });
+}
+
+inSimulator("wheels of CUDA 13 are found beside the python3 on the PATH", (folder) => {
+  const wheels = "venv/lib/python3.12/site-packages/nvidia/cu13/lib";
+  const names = ["libcudart.so.13", "libcublasLt.so.13"].map((name) => `${wheels}/${name}`);
+  for (const name of names) link(library, `${folder}/${name}`);
+  Deno.mkdirSync(`${folder}/base`);
+  Deno.writeTextFileSync(`${folder}/base/python3.12`, "");
+  link(`${folder}/base/python3.12`, `${folder}/venv/bin/python3`);
+  link("../venv/bin/python3", `${folder}/tools/python3`);
+  const variables = { TINYLLAMA_CUDA_SIM_DRIVER: "13000", VIRTUAL_ENV: "", CONDA_PREFIX: "" };
+  for (const [i, path] of ["venv/bin", "tools"].entries()) {
+    const found = pathsFound(`${folder}`, { ...variables, PATH: `/nowhere:${folder}/${path}` });
+    const parent = i === 0 ? folder : `${folder}/tools/..`;
+    expectPaths(found, parent, names);
+    Deno.removeSync(`${folder}/driver`, { recursive: true });
+  }
+});
+
+inSimulator("wheels of CUDA 12 are found in the environment in use", (folder) => {
+  const packages = "venv/lib/python3.11/site-packages/nvidia";
+  const names = [
+    `${packages}/cuda_runtime/lib/libcudart.so.12`,
+    `${packages}/cublas/lib/libcublasLt.so.12`,
+  ];
+  for (const name of names) link(library, `${folder}/${name}`);
+  // Too new for the driver, which is of CUDA 12.4.
+  for (const name of ["libcudart.so.13", "libcublasLt.so.13"]) {
+    link(library, `${folder}/${packages}/cu13/lib/${name}`);
+  }
+  expectPaths(pathsFound(folder, { VIRTUAL_ENV: `${folder}/venv` }), folder, names);
+});
+
+inSimulator("a card that the kernels are not for is said to be one", (folder) => {
+  link(library, `${folder}/libcuda.so.1`);
+  const search = withVariables({ TINYLLAMA_CUDA_SIM_CAPABILITY: "7.5" }, () => findCuda([folder]));
+  assert.throws(
+    () => openDevice(search),
+    /the card is of compute capability 7.5, and the kernels need 8.0 \(Ampere\) or newer;/,
+  );
+});
+
+inSimulator("a closed backend's libraries stay, for who still waits for its work", async () => {
+  const backend = cudaBackend(openDevice(findCuda([dirname(library)])), "f32");
+  const arena = backend.allocate("a", { x: { dtype: "f32", shape: [64] } });
+  backend.fill(arena.tensors.x, 1);
+  const done = backend.synchronize();
+  backend[Symbol.dispose]();
+  await done.catch(() => {});
+  assert.ok(Deno.readTextFileSync("/proc/self/maps").includes("libcuda_sim.so"));
+});
