@@ -10,19 +10,23 @@ import type { GpuContext } from "./context.ts";
  */
 const UNITS = [64, 4, 2];
 
+/** Shaders count elements in 32 bits, and two elements of q4_0 are little more than a byte. */
+const MAX_RANGE_BYTES = 2 ** 31;
+
 /**
  * [first, end) pairs that cover `count` rows of at most `rowBytes` bytes each; one pair where everything fits. Ranges are
  * as long as fits, and then a multiple of the best unit. No range is longer than `maxRows`, a multiple of 64. A row that
  * does not fit is a range of its own, which the binding refuses.
  */
 export function rowRanges(
-  gpu: GpuContext,
+  gpu: Pick<GpuContext, "maxBindingBytes">,
   count: number,
   rowBytes: number,
   maxRows = Infinity,
 ): readonly (readonly [number, number])[] {
   // A binding starts up to 256 bytes before its tensor.
-  const fitting = Math.min(maxRows, Math.floor((gpu.maxBindingBytes - 256) / rowBytes));
+  const bytes = Math.min(gpu.maxBindingBytes, MAX_RANGE_BYTES) - 256;
+  const fitting = Math.min(maxRows, Math.floor(bytes / rowBytes));
   const unit = UNITS.find((rows) => rows <= fitting) ?? 1;
   const step = count <= fitting ? count : Math.max(1, fitting - fitting % unit);
   const ranges: (readonly [number, number])[] = [];
