@@ -39,7 +39,6 @@ fn cross_entropy(
     ignore(row, first, thread);
     return;
   }
-  let label_logit = logits[first + u32(label)];
   var peak = LOWEST;
   var sum = 0.0;
   for (var j = thread; j < r.width; j += GROUP) {
@@ -66,8 +65,8 @@ fn cross_entropy(
   }
   peak = peaks[0];
   sum = sums[0];
-  if (thread == 0u) {
-    losses[r.losses_at + row] = log(sum) + (peak - label_logit);
+  if (thread == u32(label) % GROUP) { // no other thread overwrites the label's logit below
+    losses[r.losses_at + row] = log(sum) + (peak - logits[first + u32(label)]);
   }
   if (GRADIENT) {
     for (var j = thread; j < r.width; j += GROUP) {

@@ -294,6 +294,7 @@ fn sample(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         atomicMin(&chosen, id);
       }
     }
+    storageBarrier(); // `seen` was read and is about to change
     workgroupBarrier();
   }
   if (thread == 0u) {
