@@ -26,6 +26,9 @@ const LIMITS = [
 
 const FEATURES: readonly GPUFeatureName[] = ["shader-f16", "subgroups"];
 
+/** Processors that play a graphics card: Mesa's, Chrome's and Windows's. */
+const SOFTWARE = /llvmpipe|lavapipe|swiftshader|microsoft basic render/i;
+
 /** How to get an adapter. */
 export const ADAPTER_REMEDY =
   "install the driver of your graphics card with its Vulkan part (Debian: " +
@@ -86,7 +89,7 @@ function reportOf(adapter: GPUAdapter): AdapterReport {
   const { limits, features, info } = adapter;
   return {
     description: info.description || `${info.vendor} ${info.device}`,
-    isSoftware: info.isFallbackAdapter || /llvmpipe|swiftshader|lavapipe/i.test(info.description),
+    isSoftware: info.isFallbackAdapter || SOFTWARE.test(info.description),
     features: FEATURES.filter((feature) => features.has(feature)),
     subgroupMinSize: features.has("subgroups") ? info.subgroupMinSize : 0,
     limits: {
