@@ -41,6 +41,7 @@ export async function llamaVocabulary(): Promise<Vocabulary> {
     specialLiterals: [0, 1, 2].map((id) => ({ text: pieces[id], id })),
     addedLiterals: [],
     userLiterals: [],
+    specialUserLiterals: [],
     unkId: 0,
     bosId: 1,
     eosId: 2,

@@ -64,6 +64,7 @@ export function readSentencePieceModel(bytes: Uint8Array, name: string): Vocabul
     specialLiterals: literals(spec, ["control", "unknown"]),
     addedLiterals: [],
     userLiterals: literals(spec, ["user-defined"]),
+    specialUserLiterals: [],
     unkId: kinds.indexOf("unknown"),
     bosId: spec.bosId,
     eosId: spec.eosId,

@@ -7,7 +7,7 @@ import { Encoder } from "./encoder.ts";
 import { llamaVocabulary } from "./llama_vocabulary.ts";
 import { LiteralSet } from "./literals.ts";
 import { PairTable } from "./pair_table.ts";
-import { METASPACE, type Vocabulary } from "./vocabulary.ts";
+import { type Literal, METASPACE, type Vocabulary } from "./vocabulary.ts";
 
 const SPACE = 0x20;
 /** Scratch memory for texts up to this many bytes is kept between calls. */
@@ -46,6 +46,7 @@ export class Tokenizer {
   readonly #outerLiterals: LiteralSet;
   readonly #outerAndSpecialLiterals: LiteralSet;
   readonly #userLiterals: LiteralSet;
+  readonly #userAndSpecialLiterals: LiteralSet;
   readonly #utf8 = new TextEncoder();
   #keepingEncoder: Encoder | null = null;
   #text = new Uint8Array(1 << 12);
@@ -64,12 +65,9 @@ export class Tokenizer {
       ...vocabulary.addedLiterals,
       ...vocabulary.specialLiterals,
     ]);
-    this.#userLiterals = new LiteralSet(
-      vocabulary.userLiterals.map(({ text, id }) => ({
-        text: text.replaceAll(METASPACE, " "),
-        id,
-      })),
-    );
+    const { userLiterals, specialUserLiterals } = vocabulary;
+    this.#userLiterals = withSpaces(userLiterals);
+    this.#userAndSpecialLiterals = withSpaces([...userLiterals, ...specialUserLiterals]);
   }
 
   /** Steps of the merge loop so far: what encoding cost, independent of the machine. */
@@ -166,7 +164,9 @@ export class Tokenizer {
    * the rest.
    */
   #encodeTaken(length: number, ids: Int32Array, start: number, options: EncodeOptions): number {
-    const literals = options.parseSpecial ? this.#outerAndSpecialLiterals : this.#outerLiterals;
+    const { parseSpecial } = options;
+    const literals = parseSpecial ? this.#outerAndSpecialLiterals : this.#outerLiterals;
+    const inner = parseSpecial ? this.#userAndSpecialLiterals : this.#userLiterals;
     const encoder = options.keepsMetaspace ? this.#encoderThatKeeps() : this.#encoder;
     const end = length + 1;
     let at = start;
@@ -174,7 +174,7 @@ export class Tokenizer {
     for (let from = 1; from < end;) {
       const literal = literals.isEmpty ? null : literals.find(this.#text, from, end);
       const to = literal === null ? end : literal.start;
-      if (to > from) at = this.#encodeStretch(encoder, from, to, ids, at);
+      if (to > from) at = this.#encodeStretch(encoder, inner, from, to, ids, at);
       if (literal === null) break;
       ids[at++] = literal.id;
       from = literal.end;
@@ -183,11 +183,10 @@ export class Tokenizer {
     return at;
   }
 
-  /**
-   * One stretch between such literals, with its prefix; user-defined pieces inside it stay whole.
-   */
+  /** One stretch between such literals, with its prefix; the literals `inner` inside it stay whole. */
   #encodeStretch(
     encoder: Encoder,
+    inner: LiteralSet,
     start: number,
     end: number,
     ids: Int32Array,
@@ -200,10 +199,10 @@ export class Tokenizer {
       // literal just passed.
       text[--from] = SPACE;
     }
-    if (this.#userLiterals.isEmpty) return encoder.encode(text, from, end, ids, at);
+    if (inner.isEmpty) return encoder.encode(text, from, end, ids, at);
     const last = encoder === this.#keepingEncoder ? end : foldMetaspaces(text, from, end);
     while (from < last) {
-      const literal = this.#userLiterals.find(text, from, last);
+      const literal = inner.find(text, from, last);
       at = encoder.encode(text, from, literal === null ? last : literal.start, ids, at);
       if (literal === null) break;
       ids[at++] = literal.id;
@@ -223,6 +222,13 @@ export class Tokenizer {
     this.#keepingEncoder ??= new Encoder(this.vocabulary, this.#pairs, true);
     return this.#keepingEncoder;
   }
+}
+
+/** Literals as they stand in a text whose spaces are spaces. */
+function withSpaces(literals: readonly Literal[]): LiteralSet {
+  return new LiteralSet(
+    literals.map(({ text, id }) => ({ text: text.replaceAll(METASPACE, " "), id })),
+  );
 }
 
 /** Puts a space in place of every U+2581 from `start` to `end`; returns the new end. */

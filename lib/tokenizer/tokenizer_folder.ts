@@ -73,7 +73,8 @@ export async function saveTokenizer(
 }
 
 function tokenizerJson(vocabulary: Vocabulary, options: SaveOptions): string {
-  const { pieces, kinds, specialLiterals, addedLiterals, userLiterals } = vocabulary;
+  const { pieces, kinds, specialLiterals, addedLiterals, userLiterals, specialUserLiterals } =
+    vocabulary;
   const added = (literal: Literal, special: boolean) => ({
     id: literal.id,
     content: pieces[literal.id],
@@ -91,7 +92,7 @@ function tokenizerJson(vocabulary: Vocabulary, options: SaveOptions): string {
     truncation: null,
     padding: null,
     added_tokens: [
-      ...specialLiterals.map((literal) => added(literal, true)),
+      ...[...specialLiterals, ...specialUserLiterals].map((literal) => added(literal, true)),
       ...[...addedLiterals, ...userLiterals].map((literal) => added(literal, false)),
     ].sort((a, b) => a.id - b.id),
     ...preparationJson(vocabulary),

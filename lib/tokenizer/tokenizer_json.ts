@@ -35,8 +35,8 @@ export interface TokenizerConfig {
 }
 
 /**
- * The vocabulary in the text of a `tokenizer.json`. Special tokens match the raw text, whatever their
- * `normalized` says; other added tokens that are normalized with a prefix match only behind a space.
+ * The vocabulary in the text of a `tokenizer.json`. Added tokens that are normalized with a prefix match only behind a
+ * space or at the start, special ones too: so do Hugging Face tokenizers, which look for them in the normalized text.
  * @throws {FormatError} when it is not JSON, not a Llama tokenizer, or has a setting that would
  * change ids.
  */
@@ -255,10 +255,14 @@ function readAddedTokens(
   kinds: PieceKind[],
   hasPrefixInText: boolean,
   fail: Fail,
-): Pick<Vocabulary, "specialLiterals" | "addedLiterals" | "userLiterals"> {
+): Pick<
+  Vocabulary,
+  "specialLiterals" | "addedLiterals" | "userLiterals" | "specialUserLiterals"
+> {
   const specialLiterals: Literal[] = [],
     addedLiterals: Literal[] = [],
-    userLiterals: Literal[] = [];
+    userLiterals: Literal[] = [],
+    specialUserLiterals: Literal[] = [];
   if (list !== undefined && list !== null && !Array.isArray(list)) {
     return fail(`added_tokens is ${describe(list)}, expected a list`);
   }
@@ -275,13 +279,15 @@ function readAddedTokens(
     const id = placePiece(pieces, text, token["id"], fail);
     const isSpecial = token["special"] === true;
     kinds[id] = isSpecial ? "control" : "user-defined";
-    if (isSpecial) specialLiterals.push({ text, id });
-    else if (token["normalized"] !== true || !hasPrefixInText) addedLiterals.push({ text, id });
-    else userLiterals.push({ text: METASPACE + text, id });
+    if (token["normalized"] === true && hasPrefixInText) {
+      (isSpecial ? specialUserLiterals : userLiterals).push({ text: METASPACE + text, id });
+    } else {
+      (isSpecial ? specialLiterals : addedLiterals).push({ text, id });
+    }
   }
   fillHoles(pieces);
   for (let id = 0; id < pieces.length; id++) kinds[id] ??= "unused";
-  return { specialLiterals, addedLiterals, userLiterals };
+  return { specialLiterals, addedLiterals, userLiterals, specialUserLiterals };
 }
 
 function parseObject(text: string, fail: Fail): Json {

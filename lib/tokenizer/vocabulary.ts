@@ -59,6 +59,8 @@ export interface Vocabulary {
    * normalizes, with the space before them.
    */
   readonly userLiterals: readonly Literal[];
+  /** Recognised only on request, inside running text: control tokens that Hugging Face normalizes, likewise. */
+  readonly specialUserLiterals: readonly Literal[];
   readonly unkId: number;
   readonly bosId: number;
   readonly eosId: number;

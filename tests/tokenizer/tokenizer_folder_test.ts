@@ -79,3 +79,32 @@ Deno.test("a normalized added token takes the space before it along, as in trans
       }
     }
   }));
+
+Deno.test("normalized special tokens do so too, and only where special tokens are asked for", () =>
+  inTempFolder(async (folder) => {
+    const settings = { addBos: true, modelMaxLength: 64 };
+    await saveTokenizer(await llamaTokenizer(), folder, settings);
+    const path = join(folder, "tokenizer.json");
+    const json = JSON.parse(Deno.readTextFileSync(path));
+    for (const token of json.added_tokens) token.normalized = true;
+    Deno.writeTextFileSync(path, JSON.stringify(json));
+    const loaded = await loadTokenizer(folder);
+    await saveTokenizer(loaded, folder, settings);
+    // The ids of tokenizers 0.23.2.
+    const cases: readonly (readonly [string, readonly number[]])[] = [
+      ["Hello</s>", [15043, 829, 29879, 29958]],
+      ["Hello </s>", [15043, 2]],
+      ["</s>Hello</s>", [2, 10994, 829, 29879, 29958]],
+      ["<s>  </s> <s>x", [1, 29871, 2, 1, 29916]],
+      ["a<unk> <unk>", [263, 29966, 2960, 29958, 0]],
+    ];
+    for (const tokenizer of [loaded, await loadTokenizer(folder)]) {
+      for (const [text, ids] of cases) {
+        assert.deepEqual([...tokenizer.encode(text, { parseSpecial: true })], ids, text);
+      }
+      assert.deepEqual(
+        tokenizer.encode("Hello </s>"),
+        (await llamaTokenizer()).encode("Hello </s>"),
+      );
+    }
+  }));
