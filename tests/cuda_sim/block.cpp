@@ -211,14 +211,18 @@ void run(const Launch &launch) {
   blockDim = launch.block;
   const unsigned count = launch.block.x * launch.block.y * launch.block.z;
   arrange(order, count);
+  begin_count(launch);
   const uint64_t width = launch.grid.x, area = width * launch.grid.y;
   std::vector<uint64_t> blocks(area * launch.grid.z);
   arrange(blocks.data(), uint64_t(blocks.size()));
   for (size_t i = 0; i < blocks.size() && !is_faulted; i++) {
     const uint64_t number = blocks[i];
     blockIdx = {unsigned(number % width), unsigned(number % area / width), unsigned(number / area)};
+    if (is_counted) begin_block_count(count);
     run_block(count);
+    if (is_counted) end_block_count();
   }
+  if (is_counted) end_count();
 }
 
 bool is_first_of(const Deposit *all) {

@@ -16,6 +16,7 @@ import { CudaStream } from "../../lib/backend/cuda/stream.ts";
 import type { Arena } from "../../lib/core/backend.ts";
 import { rows, type Tensor } from "../../lib/core/tensor.ts";
 import { encode } from "../reference/quantize.ts";
+import { accessesOf, complaints } from "./access_report.ts";
 import { buildSimulator, translate } from "./build.ts";
 
 /** Names of faults.cu and how many parameters each has. */
@@ -39,6 +40,7 @@ const ENTRIES = {
   sums_tiles: 3,
   changes_source: 2,
   product: 3,
+  gathers: 4,
 } as const;
 type Name = keyof typeof ENTRIES;
 
@@ -167,6 +169,47 @@ simulated("matrix fragments are laid out as the PTX manual has them", async (cud
     return sum;
   });
   assert.deepEqual((await cuda.floats(y)).slice(0, 128), expected);
+});
+
+simulated("accesses are counted by warp, sector and bank", async (cuda) => {
+  const { x, y } = cuda.arena.tensors;
+  cuda.memory.fill(y, 1);
+  const limits = { bytes: 2 * 128 };
+  const launched = (stride: number, apart: number, block: Extent) =>
+    accessesOf(async () => {
+      cuda.launch("gathers", ONE, block, 0, [x, y, i32(stride), i32(apart)]);
+      await cuda.floats(x);
+    });
+  assert.deepEqual(complaints(await launched(1, 1, WARP), limits), []);
+  assert.deepEqual(complaints(await launched(8, 1, WARP), limits), [
+    "0.222 of the sectors is needed, expected 0.95",
+    "1152 bytes of memory are touched, expected 256",
+    "1152 bytes are asked for, expected 256",
+  ]);
+  assert.deepEqual(complaints(await launched(1, 32, WARP), limits), [
+    "32 words of one bank at once, expected 2",
+  ]);
+  assert.deepEqual(
+    (await launched(0, 1, WARP))[0].operands.map(({ index, loads, stores }) => ({
+      ...{ index, loaded: loads.needed, moved: loads.moved, stored: stores.moved },
+      widths: { ...loads.widths, ...stores.widths },
+    })),
+    [
+      { index: 0, loaded: 0, moved: 0, stored: 128, widths: { "4": 32 } },
+      { index: 1, loaded: 4, moved: 32, stored: 0, widths: { "4": 32 } },
+    ],
+  );
+  const half = await launched(1, 2, [16, 1, 1]);
+  assert.deepEqual(complaints(half, { bytes: 2 * 64 }), []);
+});
+
+simulated("asynchronous copies are counted", async (cuda) => {
+  const { x, y } = cuda.arena.tensors;
+  const launches = await accessesOf(async () => {
+    cuda.launch("copies", ONE, [16, 1, 1], 256, [y, x, i32(1)]);
+    await cuda.floats(y);
+  });
+  assert.deepEqual(launches[0].operands.map(({ loads }) => loads.needed), [0, 256]);
 });
 
 /** Each mistake, and what is said of it. */

@@ -234,18 +234,38 @@ using cuda_sim::note_range;
 // The hooks are called from within the library only. What is called unaligned the compiler has put together from smaller
 // accesses of the source.
 #define HOOK extern "C" void
+#define COUNT(place, bytes, is_written)                                                            \
+  if (cuda_sim::is_counted) cuda_sim::count_access(__builtin_return_address(0), place, bytes, is_written)
 #define ACCESS(bytes)                                                                              \
-  HOOK __tsan_read##bytes(void *place) { note<bytes, false>(place); }                              \
-  HOOK __tsan_write##bytes(void *place) { note<bytes, true>(place); }                              \
-  HOOK __tsan_unaligned_read##bytes(void *place) { note_bytes<false>(place, bytes); }              \
-  HOOK __tsan_unaligned_write##bytes(void *place) { note_bytes<true>(place, bytes); }
+  HOOK __tsan_read##bytes(void *place) {                                                           \
+    COUNT(place, bytes, false);                                                                    \
+    note<bytes, false>(place);                                                                     \
+  }                                                                                                \
+  HOOK __tsan_write##bytes(void *place) {                                                          \
+    COUNT(place, bytes, true);                                                                     \
+    note<bytes, true>(place);                                                                      \
+  }                                                                                                \
+  HOOK __tsan_unaligned_read##bytes(void *place) {                                                 \
+    COUNT(place, bytes, false);                                                                    \
+    note_bytes<false>(place, bytes);                                                               \
+  }                                                                                                \
+  HOOK __tsan_unaligned_write##bytes(void *place) {                                                \
+    COUNT(place, bytes, true);                                                                     \
+    note_bytes<true>(place, bytes);                                                                \
+  }
 ACCESS(1)
 ACCESS(2)
 ACCESS(4)
 ACCESS(8)
 ACCESS(16)
-HOOK __tsan_read_range(void *place, size_t bytes) { note_range<false>(place, bytes); }
-HOOK __tsan_write_range(void *place, size_t bytes) { note_range<true>(place, bytes); }
+HOOK __tsan_read_range(void *place, size_t bytes) {
+  COUNT(place, unsigned(bytes), false);
+  note_range<false>(place, bytes);
+}
+HOOK __tsan_write_range(void *place, size_t bytes) {
+  COUNT(place, unsigned(bytes), true);
+  note_range<true>(place, bytes);
+}
 HOOK __tsan_init() {}
 HOOK __tsan_func_entry(void *) {}
 HOOK __tsan_func_exit() {}

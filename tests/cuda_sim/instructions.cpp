@@ -93,6 +93,10 @@ void async_copy(void *shared, const void *global, unsigned bytes, unsigned sourc
     fault(MISALIGNED_ADDRESS, "asynchronous copy of a wrong size or alignment");
   }
   if (!is_shared(shared)) fault(ILLEGAL_ADDRESS, "asynchronous copy to what is not shared memory");
+  if (is_counted && source_bytes > 0) {
+    count_access(__builtin_return_address(0), global, source_bytes, false);
+    count_access(__builtin_return_address(0), shared, bytes, true);
+  }
   Copy copy = {static_cast<unsigned char *>(shared), static_cast<const unsigned char *>(global), bytes,
                source_bytes, own_copies().group, {}};
   for (unsigned i = 0; i < source_bytes; i += 4) {
@@ -118,6 +122,7 @@ void ldmatrix(uint32_t *out, int count, const void *row, bool is_transposed) {
   if (own < unsigned(count) * 8) {
     if (!is_shared(row)) fault(ILLEGAL_ADDRESS, "ldmatrix from what is not shared memory");
     note_access(row, 16, false);
+    if (is_counted) count_access(__builtin_return_address(0), row, 16, false);
   }
   const Deposit *all = exchange(~0u, &row, sizeof row);
   for (int m = 0; m < count; m++) {

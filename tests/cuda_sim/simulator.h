@@ -141,6 +141,16 @@ struct Launch {
 };
 /** Runs all blocks to their end or to the first fault. */
 void run(const Launch &launch);
+
+/** Whether the running launch's accesses are counted, for access_report.cpp. */
+extern bool is_counted;
+void begin_count(const Launch &launch);
+void begin_block_count(unsigned threads);
+/** Counts an access of the running thread that stands at `site` in the code. */
+void count_access(const void *site, const void *place, unsigned bytes, bool is_written);
+void end_block_count();
+void end_count();
+
 /** The function of a name, or null. */
 const Entry *find_entry(const std::string &name);
 

@@ -146,3 +146,11 @@ extern "C" __global__ void product(float *out, const uint16_t *a, const uint16_t
   cuda_sim::mma_bf16_16x8x16(sums, fragment_a, fragment_b, sums);
   for (int i = 0; i < 4; i++) out[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = sums[i];
 }
+
+// A warp moves 32 numbers to the front, by way of shared memory: those that lie `stride` apart, through places `apart` apart.
+extern "C" __global__ void gathers(float *out, const float *x, int stride, int apart) {
+  __shared__ float values[1024];
+  int i = threadIdx.x;
+  values[i * apart] = x[i * stride];
+  out[i] = values[i * apart];
+}
