@@ -3,7 +3,7 @@
 // time; blocks of the quantized types, which lie at odd addresses, pass through shared memory first. Larger products are
 // cuBLASLt's.
 
-#include "elements.cuh"
+#include "linear_blocks.cuh"
 
 constexpr int WARPS = 4;
 constexpr int MIN_BLOCKS = 4; // on a multiprocessor; leaves enough registers
@@ -175,5 +175,15 @@ DEVICE void matvec(T *out, const T *x, const void *weight, const T *addend, int 
 MATVEC_SCALARS(f32, PlainRow<float>)
 MATVEC_SCALARS(bf16, PlainRow<bf16>)
 MATVEC_SCALARS(f16, PlainRow<f16>)
-MATVEC_SCALARS(q8_0, BlockRow<block_q8_0>)
-MATVEC_SCALARS(q4_0, BlockRow<block_q4_0>)
+MATVEC_ROWS(q8_0, BlockRow<block_q8_0>, f32, float)
+MATVEC_ROWS(q4_0, BlockRow<block_q4_0>, f32, float)
+
+#define MATVEC_BLOCKS(NAME, COLUMNS)                                                                                        \
+  extern "C" __global__ void __launch_bounds__(MOST_WARPS * WARP, 1) matvec_##NAME##_bf16_##COLUMNS(bf16 *out, const bf16 *x, const void *weight, const bf16 *addend, int n, int o, int i, int column, int width) { \
+    matvec_blocks<block_##NAME, COLUMNS>(out, x, weight, addend, n, o, i, column, width);                                   \
+  }
+
+MATVEC_BLOCKS(q8_0, 1)
+MATVEC_BLOCKS(q8_0, 8)
+MATVEC_BLOCKS(q4_0, 1)
+MATVEC_BLOCKS(q4_0, 8)
