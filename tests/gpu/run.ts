@@ -1,8 +1,8 @@
 // `deno task test:gpu`: everything that must hold on an NVIDIA card. Runs the tests of the cuda device, each group in a
 // process of its own because a card that failed once fails until the process ends, then compute-sanitizer where it is.
-// Without a card it fails and says what was tried. The outcome goes into docs/gpu/CARD.md.
+// Without a card it fails and says what was tried. The outcome goes into docs/gpu/CARD.md after each group.
 //
-//   deno run -A tests/gpu/run.ts [--only conformance,backend,…] [--output docs/gpu]
+//   deno run -A tests/gpu/run.ts [--only conformance,backend,…] [--minutes 60] [--output docs/gpu]
 
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
@@ -10,12 +10,14 @@ import { TinyllamaError, UsageError } from "../../lib/core/errors.ts";
 import { type CardDescription, describeCard, openBenchDevice } from "../bench/gpu_device.ts";
 import { stamp, writeSection } from "../bench/gpu_report.ts";
 import { type Cell, type Table, tableMarkdown } from "../bench/gpu_table.ts";
+import { notStarted, type Outcome, runGroup } from "./group.ts";
 import { findSanitizer } from "./sanitizer.ts";
 
 /** Names of tests that run on the card: what else the files hold is left out. */
 const FILTER = "/ on cuda\\b/";
 const CONFORMANCE = "tests/backend/conformance";
 const GROUPS: Readonly<Record<string, readonly string[]>> = {
+  open: ["tests/gpu/open_test.ts"],
   conformance: [CONFORMANCE],
   backend: ["tests/backend/cuda_test.ts", "tests/backend/leak_test.ts"],
   model: ["tests/model"],
@@ -24,36 +26,16 @@ const GROUPS: Readonly<Record<string, readonly string[]>> = {
   sizes: ["tests/slow/tinyllama_shapes_test.ts"],
 };
 const SANITIZER_TOOLS = ["memcheck", "racecheck"] as const;
-const LIMIT_MS = 560_000;
+/** Part of the time left that one group may take, so that one which hangs leaves some to the others. */
+const SHARE = 1 / 2;
+/** Less is not worth starting a group with. */
+const LEAST_SECONDS = 15;
 const isSimulated = Deno.env.get("TINYLLAMA_CUDA_SIM") === "1";
-const SUMMARY =
-  /^(?:ok|FAILED) \| (\d+) passed(?: \(\d+ steps?\))? \| (\d+) failed(?: \(\d+ steps?\))?(?: \| (\d+) ignored)?/m;
 
-/** How one group ended. */
-interface Outcome {
+/** A group and the command that runs it. */
+interface Group {
   readonly name: string;
-  readonly passed: number;
-  readonly failed: number;
-  readonly skipped: number;
-  readonly seconds: number;
-  /** Why it is no success; null when it is one. */
-  readonly failure: string | null;
-}
-
-/** Runs a command, prints what it prints, and gives that back with its exit code. */
-async function run(argv: readonly string[]): Promise<{ code: number; text: string }> {
-  const [command, ...args] = argv;
-  const signal = AbortSignal.timeout(LIMIT_MS);
-  const options = { args, stdout: "piped", stderr: "inherit", signal } as const;
-  const env = { TINYLLAMA_CUDA_SIM: isSimulated ? "1" : "0" };
-  const child = new Deno.Command(command, { ...options, env }).spawn();
-  const decoder = new TextDecoder();
-  let text = "";
-  for await (const bytes of child.stdout) {
-    Deno.stdout.writeSync(bytes);
-    text += decoder.decode(bytes, { stream: true });
-  }
-  return { code: (await child.status).code, text };
+  readonly argv: readonly string[];
 }
 
 function testCommand(paths: readonly string[]): string[] {
@@ -61,32 +43,13 @@ function testCommand(paths: readonly string[]): string[] {
   return [Deno.execPath(), "test", "-A", ...flags, ...paths];
 }
 
-/** On a card nothing may be skipped; nowhere may a group be empty. */
-async function runGroup(name: string, argv: readonly string[]): Promise<Outcome> {
-  console.log(`\n== ${name}`);
-  const start = performance.now();
-  const { code, text } = await run(argv);
-  // deno-lint-ignore no-control-regex
-  const summary = SUMMARY.exec(text.replaceAll(/\x1b\[[\d;]*m/g, ""));
-  const [passed, failed, skipped] = (summary ?? []).slice(1).map((one) => Number(one ?? 0));
-  const seconds = (performance.now() - start) / 1000;
-  const counts = { passed: passed ?? 0, failed: failed ?? 0, skipped: skipped ?? 0 };
-  let failure: string | null = null;
-  if (code !== 0) failure = `ended with code ${code}`;
-  else if (counts.passed === 0) failure = "no test ran";
-  else if (counts.skipped > 0 && !isSimulated) failure = `${counts.skipped} tests were skipped`;
-  return { name, ...counts, seconds, failure };
-}
-
 /** The conformance suite under each tool of compute-sanitizer, which ends with code 9 for what it finds. */
-async function sanitize(program: string): Promise<Outcome[]> {
-  const outcomes: Outcome[] = [];
-  for (const tool of SANITIZER_TOOLS) {
+function sanitizerGroups(program: string): Group[] {
+  return SANITIZER_TOOLS.map((tool) => {
     const flags = ["--tool", tool, "--error-exitcode", "9", "--print-limit", "20"];
     const argv = [program, ...flags, ...testCommand([CONFORMANCE])];
-    outcomes.push(await runGroup(`compute-sanitizer ${tool}`, argv));
-  }
-  return outcomes;
+    return { name: `compute-sanitizer ${tool}`, argv };
+  });
 }
 
 async function openCard(): Promise<CardDescription> {
@@ -105,46 +68,69 @@ function tableOf(outcomes: readonly Outcome[], notes: readonly string[]): Table 
     const seconds = Math.round(one.seconds);
     return [one.name, one.passed, one.failed, one.skipped, seconds, one.failure ?? "passed"];
   };
+  const culprits = outcomes.flatMap(({ name, culprits }) =>
+    culprits.map((test) => `Failed in ${name}: ${test}.`)
+  );
   return {
     title: "Groups of tests",
     columns: ["group", "passed", "failed", "skipped", "seconds", "outcome"],
     rows: outcomes.map(row),
-    notes,
+    notes: [...culprits, ...notes],
   };
 }
 
-const { values } = parseArgs({
-  args: Deno.args,
-  options: {
-    only: { type: "string", default: [...Object.keys(GROUPS), "sanitizer"].join(",") },
-    output: { type: "string", default: "docs/gpu" },
-  },
-});
-const wanted = values.only.split(",");
-const unknown = wanted.find((name) => !(name in GROUPS) && name !== "sanitizer");
-if (unknown !== undefined) {
-  const names = [...Object.keys(GROUPS), "sanitizer"].join(", ");
-  throw new UsageError(`Cannot test "${unknown}": expected ${names}`);
+/** What was asked for. @throws {UsageError} */
+function readArguments() {
+  const known = [...Object.keys(GROUPS), "sanitizer"];
+  const { values } = parseArgs({
+    args: Deno.args,
+    options: {
+      only: { type: "string", default: known.join(",") },
+      minutes: { type: "string", default: "60" },
+      output: { type: "string", default: "docs/gpu" },
+    },
+  });
+  const wanted = values.only.split(","), minutes = Number(values.minutes);
+  const unknown = wanted.find((name) => !known.includes(name));
+  if (unknown !== undefined) {
+    throw new UsageError(`Cannot test "${unknown}": expected ${known.join(", ")}`);
+  }
+  if (!(minutes > 0)) {
+    throw new UsageError(`Cannot test for "${values.minutes}" minutes: expected a number above 0`);
+  }
+  return { wanted, minutes, output: values.output };
 }
+
+/** The groups asked for, and what there is to say of those that cannot run. */
+function groupsOf(wanted: readonly string[]): { groups: Group[]; notes: string[] } {
+  const groups = Object.entries(GROUPS).filter(([name]) => wanted.includes(name))
+    .map(([name, paths]) => ({ name, argv: testCommand(paths) }));
+  if (!wanted.includes("sanitizer")) return { groups, notes: [] };
+  const { program, tried } = findSanitizer();
+  if (program !== null) return { groups: [...groups, ...sanitizerGroups(program)], notes: [] };
+  console.log(`compute-sanitizer was not found in ${tried}`);
+  return { groups, notes: ["compute-sanitizer was not found, so nothing ran under it."] };
+}
+
+const { wanted, minutes, output } = readArguments();
+const start = performance.now();
 const card = await openCard();
 console.log(`${card.name}, driver for ${card.driver}`);
+const { groups, notes } = groupsOf(wanted);
 const outcomes: Outcome[] = [];
-for (const [name, paths] of Object.entries(GROUPS)) {
-  if (wanted.includes(name)) outcomes.push(await runGroup(name, testCommand(paths)));
+let path = "";
+for (const [i, { name, argv }] of groups.entries()) {
+  const left = 60 * minutes - (performance.now() - start) / 1000;
+  const limit = Math.floor(i === groups.length - 1 ? left : SHARE * left);
+  const isTime = left >= LEAST_SECONDS;
+  const most = Math.max(LEAST_SECONDS, limit);
+  outcomes.push(isTime ? await runGroup(name, argv, most, isSimulated) : notStarted(name));
+  const failed = outcomes.filter(({ failure }) => failure !== null).map((one) => one.name);
+  const unfinished = groups.slice(i + 1).map((one) => one.name);
+  const error = [...failed, ...unfinished].join(", ") || null;
+  const content = { ...stamp("test:gpu", Deno.args), tables: [tableOf(outcomes, notes)], error };
+  path = writeSection(output, card, "tests", content);
 }
-const notes: string[] = [];
-if (wanted.includes("sanitizer")) {
-  const { program, tried } = findSanitizer();
-  if (program !== null) outcomes.push(...await sanitize(program));
-  else {
-    console.log(`compute-sanitizer was not found in ${tried}`);
-    notes.push("compute-sanitizer was not found, so nothing ran under it.");
-  }
-}
-const table = tableOf(outcomes, notes);
-console.log(`\n${tableMarkdown(table)}`);
-const failures = outcomes.filter(({ failure }) => failure !== null);
-const error = failures.length === 0 ? null : failures.map(({ name }) => name).join(", ");
-const content = { ...stamp("test:gpu", Deno.args), tables: [table], error };
-console.log(`written to ${writeSection(values.output, card, "tests", content)}`);
-Deno.exit(failures.length === 0 ? 0 : 1);
+console.log(`\n${tableMarkdown(tableOf(outcomes, notes))}`);
+console.log(`written to ${path}`);
+Deno.exit(outcomes.every(({ failure }) => failure === null) ? 0 : 1);

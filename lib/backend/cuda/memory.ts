@@ -80,11 +80,7 @@ export class CudaMemory implements Memory, Disposable {
     }
     const tensors: object = named;
     if (!hasTensors(tensors, specs)) throw new TypeError(`Cannot name the tensors of "${label}"`);
-    const { runtime, checkRuntime } = this.#device;
-    checkRuntime(
-      "cudaMemsetAsync",
-      runtime.cudaMemsetAsync(buffer.address, 0, BigInt(size), this.#stream.compute),
-    );
+    if (size > 0) this.#clear(buffer);
     this.#live.set(buffer, { label, byteLength: size });
     this.#allocatedBytes += size;
     return { tensors, byteLength: size, [Symbol.dispose]: () => this.#dispose(buffer) };
@@ -207,6 +203,12 @@ export class CudaMemory implements Memory, Disposable {
     }
     checkRuntime("cudaMalloc", status);
     return new CudaBuffer(this, this.#place[0], size);
+  }
+
+  #clear({ address, byteLength }: CudaBuffer): void {
+    const { runtime, checkRuntime } = this.#device, { compute } = this.#stream;
+    const status = runtime.cudaMemsetAsync(address, 0, BigInt(byteLength), compute);
+    checkRuntime("cudaMemsetAsync", status);
   }
 
   #dispose(buffer: CudaBuffer): void {
