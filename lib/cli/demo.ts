@@ -13,6 +13,7 @@ import { llamaTokenizer } from "../tokenizer/tokenizer.ts";
 import { loadRunConfig, type RunConfig } from "../train/config.ts";
 import { Trainer } from "../train/trainer.ts";
 import { parseOverride } from "../train/yaml_file.ts";
+import { checkDemoFolders, markDemoData } from "./demo_folders.ts";
 import { writeDemoText } from "./demo_text.ts";
 import { numberFlag } from "./flags.ts";
 import { resolveModelFolder } from "./model_folder.ts";
@@ -48,6 +49,7 @@ export function demoCommand(): Command {
         ? []
         : [parseOverride(`threads=${threads}`, `--threads ${threads}`)];
       const full = loadRunConfig("demo", overrides);
+      checkDemoFolders(full);
       await prepareDemoData(full.config.data.path);
       const steps = await affordableSteps(full.config, budget);
       const run = loadRunConfig("demo", [...overrides, parseOverride(`horizon.steps=${steps}`)]);
@@ -72,6 +74,7 @@ async function prepareDemoData(output: string): Promise<void> {
       chunkTokens: DEFAULT_CHUNK_TOKENS,
       validationShare: VALIDATION_SHARE,
     });
+    markDemoData(output);
     console.log(tableText(manifest));
   } finally {
     Deno.removeSync(folder, { recursive: true });
