@@ -15,7 +15,7 @@ import {
 /** How to get what is missing. */
 export const CUDA_REMEDY =
   "install NVIDIA's driver and the CUDA 11, 12 or 13 libraries libcudart and libcublasLt (the CUDA toolkit, or " +
-  "`pip install nvidia-cublas-cu12 nvidia-cuda-runtime-cu12`); TINYLLAMA_CUDA_LIBRARIES names folders to look in first";
+  "`pip install nvidia-cublas nvidia-cuda-runtime`, with -cu12 behind both for CUDA 12); TINYLLAMA_CUDA_LIBRARIES names folders to look in first";
 
 /** Throws when `status`, which the function `call` returned, is not success. */
 export type StatusCheck = (call: string, status: number) => void;
