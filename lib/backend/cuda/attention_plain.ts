@@ -82,11 +82,8 @@ export function plainAttention(cuda: CudaContext) {
     delta(sums: Tensor, dOut: Tensor, out: Tensor, k: number): void {
       const [b, t, h, d] = out.shape;
       const args = [sums, dOut, out, i32(b * t), i32(t), i32(h), i32(k), i32(d)];
-      const packs = Math.ceil(d / packWidth(scalar));
-      const lanes = Math.min(WARPS[0], 2 ** Math.ceil(Math.log2(packs)));
-      const together = FLAT_THREADS / lanes;
-      const grid: Extent = [Math.ceil(b * t * h / together), 1, 1];
-      cuda.launch(gradients[deltaOf], grid, [lanes, together, 1], 0, args);
+      const { grid, block } = deltaBlocks(b * t * h, Math.ceil(d / packWidth(scalar)));
+      cuda.launch(gradients[deltaOf], grid, block, 0, args);
     },
     backward(
       dQkv: Tensor,
@@ -113,6 +110,13 @@ function chunkBytes(group: number, d: number, scalar: "bf16" | "f32"): number {
   const rowBytes = byteLengthOf(scalar, CHUNK * stride);
   const sumBytes = Math.max(THREADS[0] * width, group * stride) * F32_BYTES;
   return Math.max(rowBytes, sumBytes) + rowBytes + group * (stride + CHUNK) * F32_BYTES;
+}
+
+/** As many lanes for each of `rows` as it has packs, up to a warp. */
+function deltaBlocks(rows: number, packs: number): { grid: Extent; block: Extent } {
+  const lanes = Math.min(WARPS[0], 2 ** Math.ceil(Math.log2(packs)));
+  const together = FLAT_THREADS / lanes;
+  return { grid: [Math.ceil(rows / together), 1, 1], block: [lanes, together, 1] };
 }
 
 /** `count` f32 of scratch memory from number `first` on. */
