@@ -79,7 +79,7 @@ export function attentionOps(cuda: CudaContext) {
       const parts = splits > 1 ? part(scratch, "parts", 0, partCount) : null;
       const delta = part(scratch, "delta", partCount, deltaCount);
       plain.delta(delta, dOut, out, k);
-      if (tiled === null) return plain.backward(dQkv, dOut, qkv, lse, delta, h);
+      if (tiled === null) return plain.backward(dQkv, [dOut, qkv, lse, delta], h);
       const { cut, backwardKeys, backwardQueries, backwardSum } = tiled;
       const inputs = [dOut, qkv, lse, delta, i32(t), i32(h), i32(k)];
       const keys = [dQkv, parts, ...inputs, i32(splits), i32(h / k / splits)];

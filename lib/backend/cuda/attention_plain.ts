@@ -85,21 +85,14 @@ export function plainAttention(cuda: CudaContext) {
       const { grid, block } = deltaBlocks(b * t * h, Math.ceil(d / packWidth(scalar)));
       cuda.launch(gradients[deltaOf], grid, block, 0, args);
     },
-    backward(
-      dQkv: Tensor,
-      dOut: Tensor,
-      qkv: Tensor,
-      lse: Tensor,
-      delta: Tensor,
-      h: number,
-    ): void {
-      const [b, t, heads, d] = qkv.shape, k = (heads - h) / 2, rows = b * t;
+    /** `inputs` are dOut, qkv, lse and delta. */
+    backward(dQkv: Tensor, inputs: readonly Tensor[], h: number): void {
+      const [b, t, heads, d] = dQkv.shape, k = (heads - h) / 2, rows = b * t;
       const sizes = [i32(rows), i32(t), i32(h), i32(k), i32(d)];
-      const args = [dQkv, dOut, qkv, lse, delta, ...sizes];
+      const args = [dQkv, ...inputs, ...sizes];
       const sharedBytes = WARPS[1] * (GRADIENT_ROWS * d + GRADIENT_LANES) * F32_BYTES;
-      const blocks = (count: number): Extent => [Math.ceil(rows * count / WARPS[1]), 1, 1];
-      cuda.launch(gradients[ofQueries], blocks(h), WARPS, sharedBytes, args);
-      cuda.launch(gradients[ofKeys], blocks(k), WARPS, sharedBytes, args);
+      cuda.launch(gradients[ofQueries], warpBlocks(rows * h), WARPS, sharedBytes, args);
+      cuda.launch(gradients[ofKeys], warpBlocks(rows * k), WARPS, sharedBytes, args);
     },
   };
 }
@@ -110,6 +103,11 @@ function chunkBytes(group: number, d: number, scalar: "bf16" | "f32"): number {
   const rowBytes = byteLengthOf(scalar, CHUNK * stride);
   const sumBytes = Math.max(THREADS[0] * width, group * stride) * F32_BYTES;
   return Math.max(rowBytes, sumBytes) + rowBytes + group * (stride + CHUNK) * F32_BYTES;
+}
+
+/** A warp for each of `count`. */
+function warpBlocks(count: number): Extent {
+  return [Math.ceil(count / WARPS[1]), 1, 1];
 }
 
 /** As many lanes for each of `rows` as it has packs, up to a warp. */
