@@ -17,9 +17,11 @@ import { TEXELS_PER_ROW } from "./texels.ts";
 const GROUP = 64;
 /** Threads of a tile. */
 const THREADS = 64;
-/** Splitting the keys pays up to this many workgroups, in pieces of so many keys. */
+/** Splitting the keys pays up to this many workgroups, in pieces of a multiple of so many keys, */
 const MAX_UNSPLIT_GROUPS = 64;
 const SPLIT_KEYS = 128;
+/** and until a graphics card has this many: further pieces of a long cache would only have to be joined. */
+const ENOUGH_GROUPS = 512;
 /** Queries from which copying the cache into textures pays on an adapter that reads texels. */
 const MIN_TEXEL_QUERIES = 16;
 
@@ -91,8 +93,10 @@ function forward(
   const tiles = Math.ceil(rows / (4 * tile.rowBlocks)), groups = tiles * keyHeads * batches;
   const isSplit = positions !== null && groups < MAX_UNSPLIT_GROUPS && slots > SPLIT_KEYS &&
     !gpu.gpu.adapter.isSoftware;
-  const splits = isSplit ? Math.ceil(slots / SPLIT_KEYS) : 1;
-  const splitKeys = isSplit ? SPLIT_KEYS : slots;
+  const splitKeys = isSplit
+    ? SPLIT_KEYS * Math.ceil(slots / SPLIT_KEYS / Math.floor(ENOUGH_GROUPS / groups))
+    : slots;
+  const splits = Math.ceil(slots / splitKeys);
   const sizes = [...sizesOf(shape), tiles, batches, lse === null ? 0 : 1, splits, splitKeys];
   const scale = [1 / Math.sqrt(width)];
   const parts = isSplit ? gpu.scratch(batches * keyHeads * rows * splits * (width + 2)) : null;

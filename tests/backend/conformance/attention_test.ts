@@ -112,4 +112,5 @@ conformance("attention", (precision) => [
   cachedCase(precision, { B: 2, T: 70, H: 4, K: 2, D: 64 }, 170, from(70, 0, 95)),
   cachedCase(precision, { B: 1, T: 20, H: 2, K: 1, D: 128 }, 140, from(20, 101)),
   cachedCase(precision, { B: 2, T: 140, H: 2, K: 1, D: 64 }, 500, from(140, 300, 7)),
+  cachedCase(precision, { B: 4, T: 1, H: 8, K: 8, D: 8 }, 2500, from(1, 2400, 0, 300, 1999)),
 ]);
