@@ -6,6 +6,7 @@
 
 // deno-lint-ignore-file no-console
 import { parseArgs } from "node:util";
+import { describeDevice } from "../../lib/backend/cuda/device.ts";
 import { TinyllamaError, UsageError } from "../../lib/core/errors.ts";
 import { type CardDescription, describeCard, openBenchDevice } from "../bench/gpu_device.ts";
 import { stamp, writeSection } from "../bench/gpu_report.ts";
@@ -55,6 +56,7 @@ function sanitizerGroups(program: string): Group[] {
 async function openCard(): Promise<CardDescription> {
   try {
     using device = await openBenchDevice();
+    console.log(describeDevice(device));
     return describeCard(device);
   } catch (error) {
     if (!(error instanceof TinyllamaError)) throw error;
@@ -115,7 +117,6 @@ function groupsOf(wanted: readonly string[]): { groups: Group[]; notes: string[]
 const { wanted, minutes, output } = readArguments();
 const start = performance.now();
 const card = await openCard();
-console.log(`${card.name}, driver for ${card.driver}`);
 const { groups, notes } = groupsOf(wanted);
 const outcomes: Outcome[] = [];
 let path = "";
