@@ -35,6 +35,12 @@ export function rowBlocks(rows: number, items: number): { grid: Extent; block: E
   return { grid: [Math.ceil(rows / together), 1, 1], block: [threads, together, 1] };
 }
 
+/** The same for rows whose threads have nothing to do with each other: blocks of about FLAT_THREADS. */
+export function independentRows(rows: number, items: number): { grid: Extent; block: Extent } {
+  const threads = rowThreads(items), together = Math.max(1, Math.floor(FLAT_THREADS / threads));
+  return { grid: [Math.ceil(rows / together), 1, 1], block: [threads, together, 1] };
+}
+
 /** A thread for each of `items`. */
 export function flat(items: number): { grid: Extent; block: Extent } {
   return { grid: [Math.ceil(items / FLAT_THREADS), 1, 1], block: [FLAT_THREADS, 1, 1] };

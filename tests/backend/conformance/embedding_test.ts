@@ -7,8 +7,12 @@ import { conformance } from "./conformance.ts";
 import { ids, integers, type OpCase, opCase, output, random } from "./op_case.ts";
 
 const FORWARD = [[1, 1, 32], [2, 3, 96], [1, 130, 288]] as const;
-const BACKWARD = [[1, 1, 1], [2, 3, 33], [1, 700, 65], [2, 1300, 3]] as const;
 const V = 11;
+// Many of few tokens, and a vocabulary of which most tokens are not there.
+const BACKWARD = [
+  ...[[1, 1, 1, V], [2, 3, 33, V], [1, 700, 65, V], [2, 1300, 3, V]],
+  ...[[1, 1200, 64, V], [2, 300, 64, 900]],
+] as const;
 
 function forwardCases({ compute }: Precision): OpCase[] {
   return FORWARD.flatMap(([B, T, C]) =>
@@ -36,12 +40,12 @@ function oddWidth({ compute, param }: Precision): OpCase {
 }
 
 function backwardCases({ compute, grad }: Precision): OpCase[] {
-  return BACKWARD.map(([B, T, C]) => {
+  return BACKWARD.map(([B, T, C, V]) => {
     const tokens = ids(B * T, V, 3);
     const dOut = random(compute, [B, T, C], 4), dTable = random(grad, [V, C], 5);
     const added = embeddingBackward(dOut.values, tokens, V, C);
     return opCase(
-      `embeddingBackward() of [${B}, ${T}] tokens and width ${C} accumulates`,
+      `embeddingBackward() of [${B}, ${T}] tokens of ${V} and width ${C} accumulates`,
       { dTable, dOut, tokens: integers([B, T], tokens) },
       (ops, t) => ops.embeddingBackward(t.dTable, t.dOut, t.tokens),
       { dTable: { values: dTable.values.map((value, i) => value + added[i]) } },
