@@ -1,14 +1,15 @@
-// Root mean square norm of rows, in the notation of lib/core/ops.ts. A warp or a block a row, chosen so that each thread
-// has one pack of 16 bytes of it, or up to KEPT where there are many rows: then instructions count, otherwise time. Memory
-// traffic per element in bf16: forward 4 bytes; backward 8 (dOut, x, dX twice).
+// Root mean square norm of rows, in the notation of lib/core/ops.ts. Forward: a warp or a block a row, chosen so that each
+// thread has one pack of 16 bytes of it, or up to KEPT where there are many rows: then instructions count, otherwise time.
+// Memory traffic per element in bf16: forward 4 bytes; backward 8 (dOut, x, dX twice).
 // Backward: a block takes a fixed chunk of rows and adds up its share of dWeight in registers; the chunks are then added in
-// order.
+// order. A row is on its way while the one before it is added up.
 
 #include "row.cuh"
 
-constexpr int MAX_THREADS = 1024;
-constexpr int KEPT = 4;
+constexpr int MAX_THREADS = 512;
+constexpr int KEPT = 8;
 constexpr int SUM_COLUMNS = 32, SUM_PARTS = 32;
+constexpr int SUMMED = 16; // chunks of a thread, on their way at once
 
 template <typename T>
 DEVICE void rmsnorm_forward(T *out, float *rstd, const T *x, const T *weight, int n, int c, float eps) {
@@ -19,8 +20,10 @@ DEVICE void rmsnorm_forward(T *out, float *rstd, const T *x, const T *weight, in
   Row<T, 1> gains(weight, 0, c);
   float squares = 0;
   row.each([&](int, int, const Pack<T> &pack) {
+    float of_pack = 0;
 #pragma unroll
-    for (int i = 0; i < WIDTH; i++) squares += pack.number(i) * pack.number(i);
+    for (int i = 0; i < WIDTH; i++) of_pack += pack.number(i) * pack.number(i);
+    squares += of_pack;
   });
   float factor = rsqrtf(row_sum(squares) / (float)c + eps);
   T *to = out + (size_t)index * c;
@@ -35,15 +38,26 @@ DEVICE void rmsnorm_forward(T *out, float *rstd, const T *x, const T *weight, in
   if (rstd && threadIdx.x == 0) rstd[index] = factor;
 }
 
-extern "C" __global__ void __launch_bounds__(MAX_THREADS) rmsnorm_forward_bf16(bf16 *out, float *rstd, const bf16 *x, const bf16 *weight, int n, int c, float eps) {
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1) rmsnorm_forward_bf16(bf16 *out, float *rstd, const bf16 *x, const bf16 *weight, int n, int c, float eps) {
   rmsnorm_forward(out, rstd, x, weight, n, c, eps);
 }
-extern "C" __global__ void __launch_bounds__(MAX_THREADS) rmsnorm_forward_f32(float *out, float *rstd, const float *x, const float *weight, int n, int c, float eps) {
+extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1) rmsnorm_forward_f32(float *out, float *rstd, const float *x, const float *weight, int n, int c, float eps) {
   rmsnorm_forward(out, rstd, x, weight, n, c, eps);
 }
 
+// A sum over the threads of a block, of which only every second one waits for what the others read of the one before:
+// callers alternate `turn`.
+DEVICE float alternating_sum(float value, int turn) {
+  __shared__ float sums[2][MAX_WARPS];
+  int lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
+  value = warp_sum(value);
+  if (lane == 0) sums[turn][threadIdx.x / WARP] = value;
+  __syncthreads();
+  return warp_sum(lane < warps ? sums[turn][lane] : 0.0f);
+}
+
 // What one row adds to dX, and to the chunk's sum of dWeight: of the thread's first pack in `sums`, of others in `partial`.
-// All that the row needs is on its way before the first sum is waited for.
+// For rows of which threads have several packs, or parts of packs.
 template <typename T>
 DEVICE void backward_row(T *dx, float *partial, float *sums, const T *dout, const T *x, const Row<T, 1> &gains, float rstd, size_t index, int c, bool is_new) {
   constexpr int WIDTH = Pack<T>::WIDTH;
@@ -73,17 +87,89 @@ DEVICE void backward_row(T *dx, float *partial, float *sums, const T *dout, cons
   });
 }
 
+// A thread's pack of all that a row needs.
+template <typename T>
+struct RowPacks {
+  Pack<T> x, dout, dx;
+  float rstd;
+
+  DEVICE void fetch(const T *dxs, const T *douts, const T *xs, const float *rstds, size_t index, int at, int c) {
+    rstd = rstds[index];
+    if (at >= c) return;
+    x = load_pack(xs + index * c, at, c, true);
+    dout = load_pack(douts + index * c, at, c, true);
+    dx = load_pack(dxs + index * c, at, c, true);
+  }
+};
+
+// The same for rows of which a thread has one whole pack: while a row is added up, the next one is on its way.
+template <typename T>
+DEVICE void backward_rows(T *dx, float *sums, const T *dout, const T *x, const T *weight, const float *rstd, int first, int end, int c) {
+  constexpr int WIDTH = Pack<T>::WIDTH;
+  int at = threadIdx.x * WIDTH;
+  Pack<T> w = {{0, 0, 0, 0}};
+  if (at < c) w = load_pack(weight, at, c, true);
+  RowPacks<T> row = {w, w, w, 0};
+  row.fetch(dx, dout, x, rstd, first, at, c);
+#pragma unroll 1
+  for (int index = first; index < end; index++) {
+    RowPacks<T> next = row;
+    if (index + 1 < end) next.fetch(dx, dout, x, rstd, index + 1, at, c);
+    float parts[WIDTH], dot = 0;
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) parts[i] = row.dout.number(i) * w.number(i) * row.x.number(i);
+#pragma unroll
+    for (int i = 0; i < WIDTH; i += 4) dot += (parts[i] + parts[i + 1]) + (parts[i + 2] + parts[i + 3]);
+    float pull = alternating_sum(at < c ? dot : 0, index % 2) / (float)c * row.rstd * row.rstd;
+    float sum[WIDTH];
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) {
+      float d = row.dout.number(i), value = row.x.number(i);
+      sum[i] = row.dx.number(i) + (d * w.number(i) - value * pull) * row.rstd;
+      sums[i] += d * (value * row.rstd);
+    }
+    if (at < c) store_floats(dx + (size_t)index * c, at, c, true, sum);
+    row = next;
+  }
+}
+
+// Numbers of a thread's pack beside each other in f32. Where a pack has 8 of them, two lanes write whole sectors together:
+// first what is the one's, then what is the other's.
+DEVICE void store_partial(float *row, int at, int c, const float *x, bf16) {
+  if (c % 16 != 0) {
+    if (at < c) store_f32<8>(row, at, c, is_packed(row, c), x);
+    return;
+  }
+  bool is_second = threadIdx.x % 2 == 1;
+  float kept[4], taken[4];
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    kept[i] = is_second ? x[4 + i] : x[i];
+    taken[i] = __shfl_xor_sync(ALL_LANES, is_second ? x[i] : x[4 + i], 1);
+  }
+  if (at >= c) return;
+  store_floats(row, is_second ? at - 4 : at, c, true, is_second ? taken : kept);
+  store_floats(row, is_second ? at + 4 : at + 8, c, true, is_second ? kept : taken);
+}
+DEVICE void store_partial(float *row, int at, int c, const float *x, float) {
+  if (at < c) store_floats(row, at, c, is_packed(row, c), x);
+}
+
 // partial (chunks, C) f32, a block a chunk.
 template <typename T>
 DEVICE void rmsnorm_backward(T *dx, float *partial, const T *dout, const T *x, const T *weight, const float *rstd, int n, int c, int chunk_rows) {
-  float sums[Pack<T>::WIDTH] = {0};
+  constexpr int WIDTH = Pack<T>::WIDTH;
+  float sums[WIDTH] = {0};
   int first = blockIdx.x * chunk_rows, end = min(first + chunk_rows, n);
   float *to = partial + (size_t)blockIdx.x * c;
-  Row<T, 1> gains(weight, 0, c);
-  for (int index = first; index < end; index++) backward_row(dx, to, sums, dout, x, gains, rstd[index], index, c, index == first);
-  int at = threadIdx.x * Pack<T>::WIDTH;
-  for (int i = 0; i < Pack<T>::WIDTH; i++)
-    if (at + i < c) to[at + i] = sums[i];
+  bool is_whole = is_packed(dx, c) && is_packed(dout, c) && is_packed(x, c) && is_packed(weight, c) && c <= (int)blockDim.x * WIDTH;
+  if (is_whole) {
+    backward_rows(dx, sums, dout, x, weight, rstd, first, end, c);
+  } else {
+    Row<T, 1> gains(weight, 0, c);
+    for (int index = first; index < end; index++) backward_row(dx, to, sums, dout, x, gains, rstd[index], index, c, index == first);
+  }
+  store_partial(to, threadIdx.x * WIDTH, c, sums, T{});
 }
 
 extern "C" __global__ void __launch_bounds__(MAX_THREADS) rmsnorm_backward_bf16(bf16 *dx, float *partial, const bf16 *dout, const bf16 *x, const bf16 *weight, const float *rstd, int n, int c, int chunk_rows) {
@@ -98,12 +184,20 @@ extern "C" __global__ void __launch_bounds__(SUM_COLUMNS * SUM_PARTS) rmsnorm_su
   __shared__ float sums[SUM_PARTS][SUM_COLUMNS];
   int column = blockIdx.x * SUM_COLUMNS + threadIdx.x;
   float sum = 0;
-  if (column < c)
-#pragma unroll 4
-    for (int chunk = threadIdx.y; chunk < chunks; chunk += SUM_PARTS) sum += partial[(size_t)chunk * c + column];
+  for (int first = threadIdx.y; first < chunks; first += SUMMED * SUM_PARTS) {
+    float values[SUMMED];
+#pragma unroll
+    for (int i = 0; i < SUMMED; i++) {
+      int chunk = first + i * SUM_PARTS;
+      values[i] = chunk < chunks && column < c ? partial[(size_t)chunk * c + column] : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < SUMMED; i++) sum += values[i];
+  }
   sums[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y > 0 || column >= c) return;
+#pragma unroll
   for (int part = 1; part < SUM_PARTS; part++) sum += sums[part][threadIdx.x];
   dweight[column] += sum;
 }

@@ -7,11 +7,12 @@ import { type CudaContext, f32, i32 } from "./context.ts";
 import { packWidth, rowBlocks, rowThreads, scalarOf } from "./geometry.ts";
 
 /** Packs of a row that a thread has where there are at least so many rows: as in kernels/cuda/rmsnorm.cu. */
-const KEPT = 4;
+const KEPT = 8;
 const MANY_ROWS = 1024;
-/** Rows whose shares of dWeight one block adds up; raised where there would be more than MAX_CHUNKS. */
+const MAX_THREADS = 512;
+/** Rows whose shares of dWeight one block adds up; raised where the device would not hold all blocks at once. */
 const CHUNK_ROWS = 4;
-const MAX_CHUNKS = 512;
+const MAX_RESIDENT_BLOCKS = 3;
 /** Columns and threads a column of a block that adds up chunks. */
 const SUM_BLOCK = [32, 32, 1] as const;
 
@@ -24,18 +25,21 @@ export function rmsnormOps(cuda: CudaContext) {
   return {
     rmsnormForward(out, rstd, x, weight, eps) {
       const c = elementCount(weight.shape), n = elementCount(x.shape) / c;
-      const { grid, block } = rowBlocks(n, c / width / (n < MANY_ROWS ? 1 : KEPT));
+      const packs = c / width / (n < MANY_ROWS ? 1 : KEPT);
+      const { grid, block } = rowBlocks(n, Math.min(MAX_THREADS, packs));
       const args = [out, rstd, x, weight, i32(n), i32(c), f32(eps)];
       cuda.launch(kernels[forward], grid, block, 0, args);
     },
     rmsnormBackward(dX, dWeight, dOut, x, weight, rstd) {
       const c = elementCount(weight.shape), n = elementCount(x.shape) / c;
-      const chunkRows = Math.max(CHUNK_ROWS, Math.ceil(n / MAX_CHUNKS));
+      const threads = Math.min(MAX_THREADS, rowThreads(c / width));
+      const resident = cuda.multiprocessors * MAX_RESIDENT_BLOCKS;
+      const chunkRows = Math.max(CHUNK_ROWS, Math.ceil(n / resident));
       const chunks = Math.ceil(n / chunkRows), partial = cuda.scratch(chunks * c);
       cuda.launch(
         kernels[backward],
         [chunks, 1, 1],
-        [rowThreads(c / width), 1, 1],
+        [threads, 1, 1],
         0,
         [dX, partial, dOut, x, weight, rstd, i32(n), i32(c), i32(chunkRows)],
       );
