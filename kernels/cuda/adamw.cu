@@ -4,6 +4,8 @@
 #include "device.cuh"
 
 constexpr int WIDTH = Pack<float>::WIDTH;
+constexpr int THREADS = 256;
+constexpr int BLOCKS = 5; // of a multiprocessor
 
 // 1 - beta^t without cancellation.
 DEVICE float bias_correction(float beta, float t) { return -expm1f(t * log1pf(beta - 1)); }
@@ -48,9 +50,9 @@ DEVICE void adamw_update(bf16 *param, float *master, const float *grad, float *m
   }
 }
 
-extern "C" __global__ void adamw_update_bf16(bf16 *param, float *master, const float *grad, float *m, float *v, const float *clip, const float *schedule, int count, float beta1, float beta2, float epsilon, float weight_decay) {
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) adamw_update_bf16(bf16 *param, float *master, const float *grad, float *m, float *v, const float *clip, const float *schedule, int count, float beta1, float beta2, float epsilon, float weight_decay) {
   adamw_update(param, master, grad, m, v, clip, schedule, count, beta1, beta2, epsilon, weight_decay);
 }
-extern "C" __global__ void adamw_update_f32(float *param, const float *grad, float *m, float *v, const float *clip, const float *schedule, int count, float beta1, float beta2, float epsilon, float weight_decay) {
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) adamw_update_f32(float *param, const float *grad, float *m, float *v, const float *clip, const float *schedule, int count, float beta1, float beta2, float epsilon, float weight_decay) {
   adamw_update(nullptr, param, grad, m, v, clip, schedule, count, beta1, beta2, epsilon, weight_decay);
 }

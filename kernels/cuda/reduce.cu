@@ -4,18 +4,26 @@
 #include "device.cuh"
 
 constexpr int WIDTH = 4;
+constexpr int PACKS = 4; // of a thread, on their way at once
 constexpr int THREADS = 512;
 
 template <bool SQUARES>
 DEVICE void partial_sums(double *partial, const float *x, size_t count) {
   bool packed = (uintptr_t)x % 16 == 0;
+  size_t stride = (size_t)gridDim.x * blockDim.x * WIDTH;
   float sums[WIDTH] = {0};
-  for (size_t at = grid_thread() * WIDTH; at < count; at += (size_t)gridDim.x * blockDim.x * WIDTH) {
-    float value[WIDTH];
-    int left = count - at < WIDTH ? (int)(count - at) : WIDTH;
-    load_floats(value, x + at, 0, left, packed && left == WIDTH);
+  for (size_t first = grid_thread() * WIDTH; first < count; first += PACKS * stride) {
+    Pack<float> packs[PACKS];
 #pragma unroll
-    for (int i = 0; i < WIDTH; i++) sums[i] += SQUARES ? value[i] * value[i] : value[i];
+    for (int k = 0; k < PACKS; k++) {
+      size_t at = first + k * stride;
+      packs[k] = Pack<float>{{0, 0, 0, 0}};
+      if (at < count) packs[k] = load_pack(x + at, 0, count - at < WIDTH ? (int)(count - at) : WIDTH, packed && count - at >= WIDTH);
+    }
+#pragma unroll
+    for (int k = 0; k < PACKS; k++)
+#pragma unroll
+      for (int i = 0; i < WIDTH; i++) sums[i] += SQUARES ? packs[k].number(i) * packs[k].number(i) : packs[k].number(i);
   }
   double sum = row_sum(((double)sums[0] + (double)sums[1]) + ((double)sums[2] + (double)sums[3]));
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;

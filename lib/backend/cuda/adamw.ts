@@ -8,8 +8,8 @@ import { flat } from "./geometry.ts";
 
 /** Elements of a thread at a time. */
 const WIDTH = 4;
-/** Threads then go on with what is left: what a thread computes once is small beside its elements. */
-const MAX_BLOCKS = 1 << 12;
+/** Blocks that a multiprocessor holds, as in kernels/cuda/adamw.cu; their threads then go on with what is left. */
+const RESIDENT_BLOCKS = 5;
 
 /** Loads kernels/cuda/adamw.cu; allocates nothing per call. */
 export function adamwOps(cuda: CudaContext) {
@@ -19,7 +19,8 @@ export function adamwOps(cuda: CudaContext) {
       const count = elementCount(param.shape), { grid, block } = flat(Math.ceil(count / WIDTH));
       const kernel = master === null ? kernels.adamw_update_f32 : kernels.adamw_update_bf16;
       const { beta1, beta2, epsilon, weightDecay } = options;
-      cuda.launch(kernel, [Math.min(MAX_BLOCKS, grid[0]), 1, 1], block, 0, [
+      const blocks = Math.min(RESIDENT_BLOCKS * cuda.multiprocessors, grid[0]);
+      cuda.launch(kernel, [blocks, 1, 1], block, 0, [
         ...(master === null ? [param] : [param, master]),
         ...[grad, m, v, clip, schedule, i32(count)],
         ...[f32(beta1), f32(beta2), f32(epsilon), f32(weightDecay)],

@@ -10,7 +10,7 @@ import { type CudaContext, type CudaKernel, i32 } from "./context.ts";
 import { flat } from "./geometry.ts";
 
 /** Elements a thread converts. */
-const CONVERTED = 8;
+const CONVERTED = 16;
 
 /** Loads kernels/cuda/quantize.cu; allocates nothing per call. */
 export function quantizeOps(cuda: CudaContext) {
