@@ -203,8 +203,13 @@ void count_access(const void *site, const void *place, unsigned bytes, bool is_w
   groups.erase(key);
 }
 
+// Loads first: what a launch has stored counts as known when it is loaded.
 void end_block_count() {
-  for (auto &[key, group] : groups) close(group);
+  for (const bool is_written : {false, true}) {
+    for (auto &[key, group] : groups) {
+      if (group.is_written == is_written) close(group);
+    }
+  }
   groups.clear();
 }
 
