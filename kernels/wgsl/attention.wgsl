@@ -3,6 +3,8 @@
 // before it. Formulas: lib/core/ops.ts.
 //
 // Blocks here have the queries as components: of scores a key is a column, of the output an element of the head is.
+// Their columns are named one by one: Deno's compiler leaves loops to the driver, and where that does not unroll them a
+// matrix with an index that is no constant lies in memory.
 
 override IS_CACHED: bool = false; // queries see keys up to their position, otherwise up to their own index
 override IS_SPLIT: bool = false; // the keys are split among workgroups, which leave their parts to `combine`
@@ -79,6 +81,25 @@ fn weights_block(row_block: u32, key_block: u32) -> mat4x4<f32> {
   );
 }
 
+// Scores of a key with four queries, where they see it.
+fn seen_scores(scores: vec4<f32>, key: u32, last_keys: vec4<u32>) -> vec4<f32> {
+  return select(vec4<f32>(LOWEST), scores, vec4<u32>(key) <= last_keys);
+}
+
+// And their weights.
+fn seen_weights(scores: vec4<f32>, highest: vec4<f32>, key: u32, last_keys: vec4<u32>) -> vec4<f32> {
+  return select(vec4<f32>(), exp(scores - highest), vec4<u32>(key) <= last_keys);
+}
+
+// A block with its queries scaled.
+fn scaled(block: mat4x4<f32>, factor: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(block[0] * factor, block[1] * factor, block[2] * factor, block[3] * factor);
+}
+
+fn divided(block: mat4x4<f32>, total: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(block[0] / total, block[1] / total, block[2] / total, block[3] / total);
+}
+
 // Stores a block of the output, whose columns are elements d to d + 3 of the head.
 fn store_block(starts: vec4<u32>, row: u32, d: u32, block: mat4x4<f32>) {
   let rows = transpose(block);
@@ -128,29 +149,30 @@ fn forward(
   var second_out: mat4x4<f32>;
   for (var key = split * sizes.split_keys; key < end; key += 4u * KEY_BLOCKS) {
     let own_key = key + 4u * block;
-    var scores = a.scale * tile_scores(queries, key_starts(batch, head, own_key, end));
-    var block_highest = vec4<f32>(LOWEST);
-    for (var j = 0u; j < 4u; j++) {
-      let is_seen = vec4<u32>(own_key + j) <= seen_keys;
-      scores[j] = select(vec4<f32>(LOWEST), scores[j], is_seen);
-      block_highest = max(block_highest, scores[j]);
-    }
+    let products = a.scale * tile_scores(queries, key_starts(batch, head, own_key, end));
+    let scores = mat4x4<f32>(
+      seen_scores(products[0], own_key, seen_keys),
+      seen_scores(products[1], own_key + 1u, seen_keys),
+      seen_scores(products[2], own_key + 2u, seen_keys),
+      seen_scores(products[3], own_key + 3u, seen_keys),
+    );
+    let block_highest = max(max(scores[0], scores[1]), max(scores[2], scores[3]));
     let new_highest = highest_in_tile(block_highest, row_block, highest, thread);
     let factor = exp(highest - new_highest);
     highest = new_highest;
-    sum *= factor;
-    for (var j = 0u; j < 4u; j++) {
-      let is_seen = vec4<u32>(own_key + j) <= seen_keys;
-      let weight = select(vec4<f32>(), exp(scores[j] - highest), is_seen);
-      weights[(4u * block + j) * ROW_BLOCKS + row_block] = weight;
-      sum += weight;
-    }
+    let first_weights = seen_weights(scores[0], highest, own_key, seen_keys);
+    let second_weights = seen_weights(scores[1], highest, own_key + 1u, seen_keys);
+    let third_weights = seen_weights(scores[2], highest, own_key + 2u, seen_keys);
+    let fourth_weights = seen_weights(scores[3], highest, own_key + 3u, seen_keys);
+    let place = 4u * block * ROW_BLOCKS + row_block;
+    weights[place] = first_weights;
+    weights[place + ROW_BLOCKS] = second_weights;
+    weights[place + 2u * ROW_BLOCKS] = third_weights;
+    weights[place + 3u * ROW_BLOCKS] = fourth_weights;
+    sum = sum * factor + first_weights + second_weights + third_weights + fourth_weights;
     workgroupBarrier();
-    let scaling = mat4x4<f32>(factor, factor, factor, factor);
-    for (var j = 0u; j < 4u; j++) {
-      first_out[j] *= scaling[j];
-      second_out[j] *= scaling[j];
-    }
+    first_out = scaled(first_out, factor);
+    second_out = scaled(second_out, factor);
     for (var i = 0u; i < KEY_BLOCKS && key + 4u * i < end; i++) {
       let keys = key_starts(batch, head, key + 4u * i, end);
       let tile_weights = weights_block(row_block, i);
@@ -167,13 +189,9 @@ fn forward(
     store_part(batch, head, row, split, d, first_out, second_out, highest, total);
     return;
   }
-  for (var j = 0u; j < 4u; j++) {
-    first_out[j] /= total;
-    second_out[j] /= total;
-  }
   let starts = output_starts(batch, head, row);
-  store_block(starts, row, d, first_out);
-  store_block(starts, row, second_d, second_out);
+  store_block(starts, row, d, divided(first_out, total));
+  store_block(starts, row, second_d, divided(second_out, total));
   if (block == 0u && a.keeps_lse != 0u) {
     for (var i = 0u; i < min(4u, row_count() - min(row, row_count())); i++) {
       lse[a.lse_at + lse_index(batch, head, row + i)] = highest[i] + log(total[i]);

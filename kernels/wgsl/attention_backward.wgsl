@@ -13,6 +13,35 @@ override TILE_ROWS: u32 = 4u * ROW_BLOCKS;
 var<workgroup> dscores: array<vec4<f32>, WEIGHTS>;
 var<workgroup> weights: array<vec4<f32>, WEIGHTS>;
 
+const FOUR = vec4<u32>(0u, 1u, 2u, 3u);
+
+// Of four rows.
+fn lse_indices(batch: u32, head: u32, row: u32) -> vec4<u32> {
+  return vec4<u32>(
+    lse_index(batch, head, row),
+    lse_index(batch, head, row + 1u),
+    lse_index(batch, head, row + 2u),
+    lse_index(batch, head, row + 3u),
+  );
+}
+
+// Weights of scores before scaling, where they are seen.
+fn seen_weights(scores: vec4<f32>, row_lse: vec4<f32>, is_seen: vec4<bool>) -> vec4<f32> {
+  return select(vec4<f32>(), exp(a.scale * scores - row_lse), is_seen);
+}
+
+// Whether a row is there and sees the keys.
+fn sees(row: u32, keys: vec4<u32>) -> vec4<bool> {
+  return (keys <= vec4<u32>(row / a.group)) & vec4<bool>(row < row_count());
+}
+
+// Stores the weights of four keys for one row, and the gradients of their scores.
+fn store_weights(place: u32, scores: vec4<f32>, dweights: vec4<f32>, at: u32, is_seen: vec4<bool>) {
+  let weight = seen_weights(scores, vec4<f32>(lse[a.lse_at + at]), is_seen);
+  weights[place] = weight;
+  dscores[place] = a.scale * weight * (dweights - delta[a.delta_at + at]);
+}
+
 // Stores a block whose columns are elements d to d + 3 of heads that start at `starts`; `count` of them are there.
 fn store_block(starts: vec4<u32>, count: u32, d: u32, block: mat4x4<f32>) {
   let rows = transpose(block);
@@ -43,15 +72,20 @@ fn backward_queries(
   let row = 4u * (tile * ROW_BLOCKS + row_block);
   let queries = query_starts(batch, head, row);
   let gradients = output_starts(batch, head, row);
-  var row_lse: vec4<f32>;
-  var row_delta: vec4<f32>;
-  var last_keys: vec4<u32>;
-  for (var i = 0u; i < 4u; i++) {
-    let at = lse_index(batch, head, row + i);
-    row_lse[i] = lse[a.lse_at + at];
-    row_delta[i] = delta[a.delta_at + at];
-    last_keys[i] = min(row + i, row_count() - 1u) / a.group;
-  }
+  let at = lse_indices(batch, head, row);
+  let row_lse = vec4<f32>(
+    lse[a.lse_at + at.x],
+    lse[a.lse_at + at.y],
+    lse[a.lse_at + at.z],
+    lse[a.lse_at + at.w],
+  );
+  let row_delta = vec4<f32>(
+    delta[a.delta_at + at.x],
+    delta[a.delta_at + at.y],
+    delta[a.delta_at + at.z],
+    delta[a.delta_at + at.w],
+  );
+  let last_keys = min(row + FOUR, vec4<u32>(row_count() - 1u)) / a.group;
   let end = (min((tile + 1u) * TILE_ROWS, sizes.queries * sizes.group) - 1u) / sizes.group + 1u;
   let d = 4u * block;
   let second_d = d + 4u * KEY_BLOCKS;
@@ -67,12 +101,17 @@ fn backward_queries(
       dweights += transpose(gradient_block(gradients, e)) * value_block(own_keys, e);
     }
     workgroupBarrier();
-    for (var j = 0u; j < 4u; j++) {
-      let is_seen = vec4<u32>(own_key + j) <= last_keys;
-      let weight = select(vec4<f32>(), exp(a.scale * scores[j] - row_lse), is_seen);
-      let at = (4u * block + j) * ROW_BLOCKS + row_block;
-      dscores[at] = a.scale * weight * (dweights[j] - row_delta);
-    }
+    let tile_weights = mat4x4<f32>(
+      seen_weights(scores[0], row_lse, vec4<u32>(own_key) <= last_keys),
+      seen_weights(scores[1], row_lse, vec4<u32>(own_key + 1u) <= last_keys),
+      seen_weights(scores[2], row_lse, vec4<u32>(own_key + 2u) <= last_keys),
+      seen_weights(scores[3], row_lse, vec4<u32>(own_key + 3u) <= last_keys),
+    );
+    let place = 4u * block * ROW_BLOCKS + row_block;
+    dscores[place] = a.scale * tile_weights[0] * (dweights[0] - row_delta);
+    dscores[place + ROW_BLOCKS] = a.scale * tile_weights[1] * (dweights[1] - row_delta);
+    dscores[place + 2u * ROW_BLOCKS] = a.scale * tile_weights[2] * (dweights[2] - row_delta);
+    dscores[place + 3u * ROW_BLOCKS] = a.scale * tile_weights[3] * (dweights[3] - row_delta);
     workgroupBarrier();
     for (var i = 0u; i < KEY_BLOCKS && key + 4u * i < end; i++) {
       let keys = key_starts(batch, head, key + 4u * i, end);
@@ -138,16 +177,12 @@ fn backward_keys(
       dweights += transpose(value_block(keys, e)) * gradient_block(gradients, e);
     }
     workgroupBarrier();
-    for (var i = 0u; i < 4u; i++) {
-      let at = lse_index(batch, head, row + i);
-      let is_seen = (key_numbers <= vec4<u32>((row + i) / a.group)) &
-        vec4<bool>(row + i < row_count());
-      let raised = exp(a.scale * scores[i] - lse[a.lse_at + at]);
-      let weight = select(vec4<f32>(), raised, is_seen);
-      let place = (4u * row_block + i) * KEY_BLOCKS + block;
-      weights[place] = weight;
-      dscores[place] = a.scale * weight * (dweights[i] - delta[a.delta_at + at]);
-    }
+    let at = lse_indices(batch, head, row);
+    let place = 4u * row_block * KEY_BLOCKS + block;
+    store_weights(place, scores[0], dweights[0], at.x, sees(row, key_numbers));
+    store_weights(place + KEY_BLOCKS, scores[1], dweights[1], at.y, sees(row + 1u, key_numbers));
+    store_weights(place + 2u * KEY_BLOCKS, scores[2], dweights[2], at.z, sees(row + 2u, key_numbers));
+    store_weights(place + 3u * KEY_BLOCKS, scores[3], dweights[3], at.w, sees(row + 3u, key_numbers));
     if (block == 0u) {
       tile_queries[row_block] = queries;
       tile_gradients[row_block] = gradients;
