@@ -97,11 +97,13 @@ function refusalOf(
     return `the NVIDIA driver is there, but cuInit says ${driverMessage(driver, status)}`;
   }
   if (count[0] === 0) return "the NVIDIA driver is there, but no device";
+  const device = new Int32Array(1);
+  symbols.cuDeviceGet(device, 0);
   const capability = [
     CUDA.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
     CUDA.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
   ].map((attribute) => {
-    symbols.cuDeviceGetAttribute(count, attribute, 0);
+    symbols.cuDeviceGetAttribute(count, attribute, device[0]);
     return count[0];
   });
   if (capability[0] >= LEAST_MAJOR) return null;
