@@ -1,8 +1,9 @@
-// What the commands say where no WebGPU adapter is there. On Linux the loader of Vulkan drivers can be told of none; what an
-// adapter does is in tests/backend.
+// What the commands say of WebGPU adapters, and where there is none: on Linux the loader of Vulkan drivers can be told so.
+// What an adapter does is in tests/backend.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { adapter, webgpuTest } from "../backend/webgpu_adapter.ts";
 import { writeTextModel } from "../generate/generating_setup.ts";
 import { inTempFolder } from "../temp_folder.ts";
 import { tinyllama } from "./command_line.ts";
@@ -36,3 +37,28 @@ Deno.test({
       assert.doesNotMatch(auto, /webgpu/);
     }),
 });
+
+webgpuTest(
+  "doctor lists adapters, their limits and features, and says which are software",
+  async () => {
+    const [plain, json] = await Promise.all([
+      tinyllama(["doctor"]),
+      tinyllama(["doctor", "--json"]),
+    ]);
+    assert.ok(adapter !== null);
+    const { adapters, auto } = JSON.parse(json.text);
+    assert.deepEqual(adapters[0], adapter);
+    const { description, isSoftware, features, limits } = adapter;
+    const lines = plain.text.split("\n");
+    const kind = isSoftware ? "software, slower than --device cpu" : "hardware";
+    const at = lines.indexOf(`  ${description} (${kind})`);
+    assert.ok(at > lines.indexOf("adapters of webgpu"), plain.text);
+    const mebibytes = Math.floor(limits.maxStorageBufferBindingSize / 2 ** 20);
+    assert.match(
+      lines[at + 1],
+      new RegExp(`^ {4}bindings up to ${mebibytes} MiB, .* a workgroup$`),
+    );
+    for (const feature of features) assert.ok(lines[at + 2].includes(feature));
+    if (isSoftware) assert.doesNotMatch(auto, /webgpu/);
+  },
+);
