@@ -59,7 +59,7 @@ export interface Queue {
   wait(fence: Fence): void;
   /**
    * Enqueues what `record` enqueues. The same key must mean the same operations on the same tensors, so a backend may
-   * run `record` the first time only and repeat what it saw.
+   * run `record` the first times only and repeat what it saw.
    */
   replay(key: string, record: () => void): void;
   /** Resolves when all work enqueued so far is done. */

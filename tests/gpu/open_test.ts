@@ -18,9 +18,11 @@ for (const precision of ["bf16", "f32"] as const) {
         sum: { dtype: "f32", shape: [1] },
       });
       const { x, sum } = arena.tensors;
-      backend.fill(x, 0.5);
-      backend.replay("sum", () => backend.sum(sum, x));
-      assert.deepEqual([...new Float32Array(await backend.read(sum))], [COUNT / 2]);
+      for (const value of [0.5, 1, 2]) { // as it is, captured, and out of the graph
+        backend.fill(x, value);
+        backend.replay("sum", () => backend.sum(sum, x));
+        assert.deepEqual([...new Float32Array(await backend.read(sum))], [value * COUNT]);
+      }
     }
   });
 }

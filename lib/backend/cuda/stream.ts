@@ -1,5 +1,5 @@
-// Order on the device: a stream for computing, a stream for copies to the host, events between them, and graphs, which are
-// what `replay` saw the first time.
+// Order on the device: a stream for computing, a stream for copies to the host, events between them, and graphs of what
+// `replay` saw.
 
 import { CUDART } from "../../../ffi/cudart.ts";
 import type { CudaDevice } from "./device.ts";
@@ -12,8 +12,10 @@ export class CudaStream implements Disposable {
   readonly copies: bigint;
   readonly #device: CudaDevice;
   readonly #graphs = new Map<string, bigint>();
+  /** Keys of `replay` whose work ran once outside a graph. */
+  readonly #seen = new Set<string>();
   readonly #place = new BigUint64Array(1);
-  #isCapturing = false;
+  #isInReplay = false;
   #isOpen = true;
 
   constructor(device: CudaDevice) {
@@ -88,13 +90,26 @@ export class CudaStream implements Disposable {
     if (isDebugging) checkRuntime(name, runtime.cudaStreamSynchronize(this.compute));
   }
 
-  /** Captures what `record` enqueues as a graph the first time, and launches the graph. */
+  /**
+   * Enqueues what `record` enqueues: as it is the first time, when libraries load kernels, which not every driver allows
+   * while it captures; then as a graph.
+   */
   replay(key: string, record: () => void): void {
     // Captured work cannot be waited for, and a graph within a graph is simply more of it.
-    if (this.#device.isDebugging || this.#isCapturing) return record();
+    if (this.#device.isDebugging || this.#isInReplay) return record();
     let graph = this.#graphs.get(key);
     if (graph === undefined) {
-      graph = this.#capture(record);
+      this.#isInReplay = true;
+      try {
+        if (!this.#seen.has(key)) {
+          record();
+          this.#seen.add(key);
+          return;
+        }
+        graph = this.#capture(record);
+      } finally {
+        this.#isInReplay = false;
+      }
       this.#graphs.set(key, graph);
     }
     const { runtime, checkRuntime } = this.#device;
@@ -105,11 +120,12 @@ export class CudaStream implements Disposable {
   forget(): void {
     for (const graph of this.#graphs.values()) this.#device.runtime.cudaGraphExecDestroy(graph);
     this.#graphs.clear();
+    this.#seen.clear();
   }
 
   /** @throws {Error} inside `replay`, for work that a graph cannot hold. */
   refuseInReplay(verb: string): void {
-    if (this.#isCapturing) throw new Error(`Cannot ${verb} inside replay`);
+    if (this.#isInReplay) throw new Error(`Cannot ${verb} inside replay`);
   }
 
   [Symbol.dispose](): void {
@@ -131,17 +147,15 @@ export class CudaStream implements Disposable {
 
   #capture(record: () => void): bigint {
     const { runtime, checkRuntime } = this.#device;
-    // Relaxed: scratch memory may still grow, and cuBLASLt may load kernels, while operations are recorded.
+    // Relaxed: scratch memory may still grow while operations are recorded.
     const mode = CUDART.cudaStreamCaptureModeRelaxed;
     checkRuntime("cudaStreamBeginCapture", runtime.cudaStreamBeginCapture(this.compute, mode));
-    this.#isCapturing = true;
     let isComplete = false;
     let status = 0;
     try {
       record();
       isComplete = true;
     } finally {
-      this.#isCapturing = false;
       status = runtime.cudaStreamEndCapture(this.compute, this.#place);
       if (!isComplete && status === 0) runtime.cudaGraphDestroy(this.#place[0]);
     }
