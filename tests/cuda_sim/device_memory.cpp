@@ -110,14 +110,15 @@ void misaligned(const void *place, unsigned bytes, bool is_written) {
 }
 
 /** Neither device nor shared memory: the thread's own, or nothing at all. */
-inline void note_elsewhere(const void *place, bool is_written) {
+inline void note_elsewhere(const void *place, size_t bytes, bool is_written) {
+  if (has_products && access_state.is_in_kernel) note_registers(place, unsigned(bytes));
   if (reinterpret_cast<uintptr_t>(place) >= 65536) return;
   fault(ILLEGAL_ADDRESS, std::string(verb(is_written)) + " through a null pointer");
 }
 
 template <unsigned BYTES, bool IS_WRITTEN> inline void note(const void *place) {
   const bool is_heap = is_device(place);
-  if (!is_heap && !is_shared(place)) return note_elsewhere(place, IS_WRITTEN);
+  if (!is_heap && !is_shared(place)) return note_elsewhere(place, BYTES, IS_WRITTEN);
   if (reinterpret_cast<uintptr_t>(place) % BYTES != 0) return misaligned(place, BYTES, IS_WRITTEN);
   if (is_heap) note_device<BYTES, IS_WRITTEN>(place);
   else note_shared(place, BYTES, IS_WRITTEN ? Touch::WRITE : Touch::READ);
@@ -125,7 +126,7 @@ template <unsigned BYTES, bool IS_WRITTEN> inline void note(const void *place) {
 
 template <bool IS_WRITTEN> void note_bytes(const void *place, size_t bytes) {
   const char *start = static_cast<const char *>(place);
-  if (!is_device(place) && !is_shared(place)) return note_elsewhere(place, IS_WRITTEN);
+  if (!is_device(place) && !is_shared(place)) return note_elsewhere(place, bytes, IS_WRITTEN);
   for (size_t i = 0; i < bytes; i++) note<1, IS_WRITTEN>(start + i);
 }
 

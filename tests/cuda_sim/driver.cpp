@@ -24,12 +24,12 @@ using namespace cuda_sim;
 
 namespace {
 
-constexpr int INVALID_CONTEXT = 201;
+constexpr int INVALID_CONTEXT = 201, NO_BINARY = 209;
 
 /** A function of a module: how PTX and source describe it. */
 struct Function {
   const Entry *entry;
-  unsigned static_shared;
+  unsigned static_shared, shared_max;
   /** Dynamic shared memory that a launch may have. */
   unsigned allowed_shared;
 };
@@ -40,6 +40,9 @@ struct Module {
 };
 
 std::set<const Function *> known;
+
+/** Code with an "a" behind its architecture runs on that architecture alone. */
+bool is_for_hopper(const std::string &text) { return text.find(".target sm_90a") != std::string::npos; }
 
 /** Where `.entry name(...)` begins in PTX text; npos when it has no such entry. */
 size_t entry_of(const std::string &text, const std::string &name) {
@@ -76,6 +79,13 @@ unsigned static_shared_of(const std::string &text, size_t at) {
 
 } // namespace
 
+Capability cuda_sim::capability() {
+  const char *wanted = getenv("TINYLLAMA_CUDA_SIM_CAPABILITY");
+  Capability found = {8, 6};
+  if (wanted != nullptr) sscanf(wanted, "%d.%d", &found.major, &found.minor);
+  return found;
+}
+
 EXPORT int cuInit(unsigned) { return SUCCESS; }
 EXPORT int cuDriverGetVersion(int *version) {
   const char *wanted = getenv("TINYLLAMA_CUDA_SIM_DRIVER");
@@ -95,10 +105,7 @@ EXPORT int cuDeviceGetName(char *name, int length, int) {
 EXPORT int cuDeviceGetAttribute(int *value, int attribute, int) {
   const Lock lock;
   if (attribute != 75 && attribute != 76) return refuse(INVALID_VALUE, "device attribute");
-  const char *wanted = getenv("TINYLLAMA_CUDA_SIM_CAPABILITY");
-  int major = COMPUTE_MAJOR, minor = COMPUTE_MINOR;
-  if (wanted != nullptr) sscanf(wanted, "%d.%d", &major, &minor);
-  *value = attribute == 75 ? major : minor;
+  *value = attribute == 75 ? capability().major : capability().minor;
   return SUCCESS;
 }
 EXPORT int cuGetErrorString(int status, const char **text) {
@@ -126,6 +133,10 @@ EXPORT int cuModuleLoadDataEx(Module **module, const char *image, unsigned count
     delete made;
     return UNSUPPORTED_PTX;
   }
+  if (is_for_hopper(made->text) && (capability().major != 9 || capability().minor != 0)) {
+    delete made;
+    return NO_BINARY;
+  }
   *module = made;
   return failure();
 }
@@ -149,7 +160,8 @@ EXPORT int cuModuleGetFunction(Function **function, Module *module, const char *
     return refuse(NOT_FOUND, std::string(name) + " has other parameters in the PTX than in its source");
   }
   const unsigned bytes = static_shared_of(module->text, at);
-  const Function made{entry, bytes, SHARED_DEFAULT - bytes};
+  const unsigned most = is_for_hopper(module->text) ? HOPPER_SHARED_MAX : SHARED_MAX;
+  const Function made{entry, bytes, most, SHARED_DEFAULT - bytes};
   *function = &module->functions.try_emplace(name, made).first->second;
   known.insert(*function);
   return SUCCESS;
@@ -165,7 +177,7 @@ EXPORT int cuFuncGetAttribute(int *value, int attribute, Function *function) {
 EXPORT int cuFuncSetAttribute(Function *function, int attribute, int value) {
   const Lock lock;
   if (known.count(function) == 0 || attribute != 8) return refuse(INVALID_VALUE, "function attribute");
-  if (value < 0 || unsigned(value) > SHARED_MAX - function->static_shared) {
+  if (value < 0 || unsigned(value) > function->shared_max - function->static_shared) {
     return refuse(INVALID_VALUE, "dynamic shared memory");
   }
   function->allowed_shared = unsigned(value);

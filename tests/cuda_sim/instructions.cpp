@@ -76,13 +76,17 @@ void multiply(Deposit *lanes) {
 } // namespace
 
 void begin_copies(unsigned threads) {
+  begin_products(threads);
   for (unsigned i = 0; i < threads; i++) {
     copies[i].pending.clear();
     copies[i].group = 0;
   }
 }
 
-bool has_copies(unsigned thread) { return !copies[thread].pending.empty(); }
+bool has_copies(unsigned thread) {
+  end_products();
+  return !copies[thread].pending.empty();
+}
 
 void async_copy(void *shared, const void *global, unsigned bytes, unsigned source_bytes) {
   if (!is_device(global) && source_bytes > 0) {

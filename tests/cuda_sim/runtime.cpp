@@ -213,9 +213,9 @@ EXPORT int cudaDeviceGetAttribute(int *value, int attribute, int) {
   switch (attribute) {
   case 13: *value = CLOCK_KHZ; return SUCCESS;
   case 16: *value = MULTIPROCESSORS; return SUCCESS;
-  case 75: *value = COMPUTE_MAJOR; return SUCCESS;
-  case 76: *value = COMPUTE_MINOR; return SUCCESS;
-  case 97: *value = SHARED_MAX; return SUCCESS;
+  case 75: *value = capability().major; return SUCCESS;
+  case 76: *value = capability().minor; return SUCCESS;
+  case 97: *value = capability().major < 9 ? SHARED_MAX : HOPPER_SHARED_MAX; return SUCCESS;
   default: return refuse(INVALID_VALUE, "device attribute " + std::to_string(attribute));
   }
 }

@@ -26,7 +26,7 @@ std::string at_text(const Cell &cell) {
 
 const char *noun(Touch touch) {
   switch (touch) {
-  case Touch::READ: return "read";
+  case Touch::READ: case Touch::PRODUCT: return "read";
   case Touch::WRITE: return "write";
   default: return "asynchronous copy";
   }
@@ -49,6 +49,11 @@ enum class Against { COPY, WRITE, READ };
   fault(LAUNCH_FAILURE, "read of uninitialised shared memory at " + at_text(cell));
 }
 
+[[gnu::cold]] void unfenced(const Cell &cell) {
+  fault(LAUNCH_FAILURE, "wgmma reads " + at_text(cell) + " of shared memory, which " + writer_text(cell.write) +
+                            " wrote without fence.proxy.async and a barrier after it");
+}
+
 /** The reader of a cell after the running thread has read it too. */
 inline uint16_t joined_reader(Stamp reader) {
   const Access &now = access_state;
@@ -67,8 +72,9 @@ template <Touch TOUCH> inline void touch_cell(Cell &cell) {
   const bool is_set = cell.write.time >= now.block_start;
   if (is_set && cell.write.who & IS_COPY) return race(cell, TOUCH, Against::COPY);
   if (is_set && !is_ordered(cell.write)) return race(cell, TOUCH, Against::WRITE);
-  if (TOUCH == Touch::READ) {
+  if (TOUCH == Touch::READ || TOUCH == Touch::PRODUCT) {
     if (!is_set) return uninitialised(cell);
+    if (TOUCH == Touch::PRODUCT && !is_proxy_fenced(cell.write)) return unfenced(cell);
     if (!now.is_atomic) cell.read = {now.clock, joined_reader(cell.read)};
     return;
   }
@@ -117,11 +123,16 @@ std::string writer_text(Stamp writer) {
 
 void note_shared(const void *place, unsigned bytes, Touch kind) {
   const size_t start = static_cast<const unsigned char *>(place) - shared_memory, end = start + bytes;
+  if (has_products && (kind == Touch::WRITE || kind == Touch::COPY) && is_read_by_product(start, end)) {
+    fault(LAUNCH_FAILURE, std::string(noun(kind)) + " of byte " + std::to_string(start) +
+                              " of shared memory that a wgmma product still reads");
+  }
   switch (kind) {
   case Touch::READ: return touch<Touch::READ>(start, end);
   case Touch::WRITE: return touch<Touch::WRITE>(start, end);
   case Touch::COPY: return touch<Touch::COPY>(start, end);
   case Touch::LANDING: return touch<Touch::LANDING>(start, end);
+  case Touch::PRODUCT: return touch<Touch::PRODUCT>(start, end);
   }
 }
 

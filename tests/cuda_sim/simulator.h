@@ -37,9 +37,15 @@ class Lock {
 };
 
 /** Limits of the simulated card: those of an RTX 3090, with few multiprocessors so that grids wrap. */
-constexpr int COMPUTE_MAJOR = 8, COMPUTE_MINOR = 6, MULTIPROCESSORS = 4, CLOCK_KHZ = 1000000;
-constexpr unsigned SHARED_DEFAULT = 48 * 1024, SHARED_MAX = 99 * 1024;
+constexpr int MULTIPROCESSORS = 4, CLOCK_KHZ = 1000000;
+constexpr unsigned SHARED_DEFAULT = 48 * 1024, SHARED_MAX = 99 * 1024, HOPPER_SHARED_MAX = 227 * 1024;
 constexpr unsigned MAX_BLOCK_THREADS = 1024;
+
+struct Capability {
+  int major, minor;
+};
+/** 8.6, or what TINYLLAMA_CUDA_SIM_CAPABILITY says now. */
+Capability capability();
 
 /** Keeps the first failure of work that was enqueued; it stays until the process ends, as on a card. */
 int fail(int status, const std::string &message);
@@ -118,10 +124,22 @@ void fault(int status, const std::string &message);
 /** Notes an access of the running thread as compiled code does. */
 void note_access(const void *place, unsigned bytes, bool is_written);
 
-/** What is done to shared memory. A copy begins as COPY and is there with LANDING. */
-enum class Touch { READ, WRITE, COPY, LANDING };
+/** What is done to shared memory. A copy begins as COPY and is there with LANDING; PRODUCT reads in the async proxy. */
+enum class Touch { READ, WRITE, COPY, LANDING, PRODUCT };
 /** Judges what the running thread does to bytes of shared memory, and keeps it for what comes after. */
 void note_shared(const void *place, unsigned bytes, Touch touch);
+
+/** Whether a block has begun wgmma products: then registers and shared memory have to be watched for them. */
+extern bool has_products;
+void begin_products(unsigned threads);
+/** Of the running thread. */
+void end_products();
+/** Whether a product that is not done reads bytes of shared memory. */
+bool is_read_by_product(size_t start, size_t end);
+/** Whether the writer has executed fence.proxy.async between its write and a barrier before what the thread does now. */
+bool is_proxy_fenced(Stamp write);
+/** Notes that the running thread uses memory of its own. */
+void note_registers(const void *place, unsigned bytes);
 
 /** Forgets the asynchronous copies of the threads before. */
 void begin_copies(unsigned threads);
