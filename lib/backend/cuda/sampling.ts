@@ -4,6 +4,7 @@ import ptx from "../../../kernels/dist/sampling.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import { type CudaContext, f32, i32 } from "./context.ts";
 
+/** As in kernels/cuda/sampling_ranking.cuh. */
 const THREADS = 1024;
 
 /** Loads kernels/cuda/sampling.cu; allocates nothing per call. */

@@ -116,6 +116,27 @@ function tieCases(): OpCase[] {
   );
 }
 
+/** More tokens than a device sorts at once: many equals, a long top-k, a wide nucleus. */
+function manyCases(): OpCase[] {
+  const equals = real("f32", [2, 3000], Float64Array.from(ids(6000, 5, 12)));
+  const wide = spread(2, 3000, 13), steep = spread(2, 32_000, 14, 5);
+  const cases = (logits: RealOperand, chosen: readonly Partial<SamplingOptions>[], seed: number) =>
+    chosen.map((one, i) =>
+      sampleCase(
+        `sampleToken() ${JSON.stringify(one)} of ${logits.shape[1]} tokens`,
+        { ...PLAIN, ...one },
+        logits,
+        null,
+        seed + i,
+      )
+    );
+  return [
+    ...cases(equals, [{ topK: 40 }, { topK: 1100, topP: 0.9 }, { topP: 0.4 }], 60),
+    ...cases(wide, [{ topP: 0.95 }, { topK: 700 }, { topK: 600, topP: 0.9, minP: 1e-3 }], 63),
+    ...cases(steep, [{ topK: 50, topP: 0.9 }, { topK: 300 }], 66),
+  ];
+}
+
 /** Signed zeros are equal: the lower id wins. */
 function zeroCase(): OpCase {
   const logits = real("f32", [2, 4], Float64Array.of(-1, -0, 0, -2, -1, 0, -0, -2));
@@ -156,6 +177,7 @@ function philoxCase(): OpCase {
 conformance("sampling", () => [
   ...optionCases(),
   ...tieCases(),
+  ...manyCases(),
   zeroCase(),
   philoxCase(),
   sampleCase("sampleToken() of one token", PLAIN, spread(1, 1, 1), null, 1),
