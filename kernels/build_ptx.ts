@@ -1,13 +1,15 @@
-// Compiles kernels/cuda into PTX, one file a family, for the A100 and everything after it. What stands in PTX is the same
-// on every machine, and its version line is the lowest that the file's instructions allow, so that older drivers take it.
+// Compiles kernels/cuda into PTX, one file a family, for the A100 and everything after it, or for Hopper alone where the
+// file's name says so. What stands in PTX is the same on every machine, and its version line is the lowest that the file's
+// instructions allow, so that older drivers take it.
 
 const ROOT = import.meta.dirname;
 if (ROOT === undefined) throw new Error("Cannot build kernels: build_ptx.ts must be a local file");
 const SOURCES = `${ROOT}/cuda`;
 const DIST = `${ROOT}/dist`;
 
-const FLAGS = ["-ptx", "-arch=compute_80", "-std=c++17", "-O3"] as const;
-/** PTX versions that know compute_80, with CUDA 11.0 to 13.0. */
+const FLAGS = ["-std=c++17", "-O3"] as const;
+const HOPPER = "_hopper";
+/** PTX versions from CUDA 11.0, which knows compute_80, to 13.0. */
 const PTX_VERSIONS = [
   ...["7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "7.7", "7.8"],
   ...["8.0", "8.1", "8.2", "8.3", "8.4", "8.5", "8.6", "8.7", "8.8", "9.0"],
@@ -20,6 +22,15 @@ export function ptxFamilies(): string[] {
     .filter(({ name }) => name.endsWith(".cu"))
     .map(({ name }) => name.slice(0, -".cu".length))
     .sort();
+}
+
+/** What a family is compiled for: everything from 80 on, or one architecture alone. */
+export function architectureOf(family: string): "80" | "90a" {
+  return family.endsWith(HOPPER) ? "90a" : "80";
+}
+
+function flagsOf(family: string): string[] {
+  return ["-ptx", `-arch=compute_${architectureOf(family)}`, ...FLAGS];
 }
 
 /** A source and what it includes, directly or not, each once and in the order met. */
@@ -35,7 +46,7 @@ function withIncludes(name: string, seen: Map<string, string> = new Map()): Map<
 export async function ptxHashes(): Promise<Record<string, string>> {
   const hashes: Record<string, string> = {};
   for (const family of ptxFamilies()) {
-    const parts = [FLAGS.join(" ")];
+    const parts = [flagsOf(family).join(" ")];
     for (const [name, text] of withIncludes(`${family}.cu`)) parts.push(`\n${name}\n`, text);
     const bytes = new TextEncoder().encode(parts.join(""));
     const digest = await crypto.subtle.digest("SHA-256", bytes);
@@ -53,13 +64,13 @@ export function buildPtx(family: string): string {
   const scratch = Deno.makeTempDirSync();
   try {
     const raw = `${scratch}/raw.ptx`, lowered = `${scratch}/lowered.ptx`;
-    run(`compile ${family}.cu`, "nvcc", [...FLAGS, `${SOURCES}/${family}.cu`, "-o", raw]);
+    run(`compile ${family}.cu`, "nvcc", [...flagsOf(family), `${SOURCES}/${family}.cu`, "-o", raw]);
     const body = bodyOf(Deno.readTextFileSync(raw));
     const header = `// kernels/cuda/${family}.cu, compiled by \`deno task kernels\`.\n`;
     for (const version of PTX_VERSIONS) {
       const text = `${header}.version ${version}\n${body}`;
       Deno.writeTextFileSync(lowered, text);
-      const args = ["-arch=sm_80", lowered, "-o", `${scratch}/cubin`];
+      const args = [`-arch=sm_${architectureOf(family)}`, lowered, "-o", `${scratch}/cubin`];
       if (!new Deno.Command("ptxas", { args, stderr: "null" }).outputSync().success) continue;
       Deno.writeTextFileSync(`${DIST}/${family}.ptx`, text);
       return version;

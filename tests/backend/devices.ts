@@ -49,6 +49,9 @@ export const ROUNDING_DEVICES: readonly TestDevice[] = [
   cuda("bf16"),
 ];
 
+/** CUDA with the kernels that only compute capability 9.0 has, where it can be had at all. */
+export const HOPPER_DEVICES: readonly TestDevice[] = hopper();
+
 /** The native kernels for instruction sets below the best of this machine, which `openBackend` would not choose. */
 export const OLDER_NATIVE_BUILDS: readonly TestDevice[] = olderBuilds();
 
@@ -68,6 +71,13 @@ function cuda(matmul: "f32" | "bf16"): TestDevice {
     missing,
     variants: [0, 1].map((seed) => () => Promise.resolve(open(matmul, seed))),
   };
+}
+
+function hopper(): TestDevice[] {
+  const { name, missing, openHopper } = cudaDevice;
+  if (openHopper === null) return [];
+  const variants = [0, 1].map((seed) => () => Promise.resolve(openHopper(seed)));
+  return [{ name: `${name} bf16 for compute capability 9.0`, missing, variants }];
 }
 
 function olderBuilds(): TestDevice[] {

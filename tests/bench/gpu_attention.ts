@@ -1,4 +1,5 @@
-// Attention alone on a CUDA card, forward and backward, beside PyTorch's scaled_dot_product_attention.
+// Attention alone on a CUDA card, forward and backward, beside PyTorch's scaled_dot_product_attention. A card of compute
+// capability 9.0 measures both forward kernels it has.
 
 import { attentionWidth } from "../../lib/model/config.ts";
 import { openBenchBackend } from "./gpu_device.ts";
@@ -11,12 +12,17 @@ import type { Table } from "./gpu_table.ts";
 /** Products of the backward pass for each of the forward pass, in an implementation that computes none twice. */
 const BACKWARD_PRODUCTS = 2.5;
 
+/** Asks the backend for the kernels that compute capability 9.0 alone has. */
+const HOPPER = "TINYLLAMA_CUDA_HOPPER";
+
 /** Tables of the part `attention`. `torch` is a Python with PyTorch. */
 export async function attentionTables(
   sizes: BenchSizes,
   torch: string | undefined,
 ): Promise<Table[]> {
-  const { forwardMs, backwardMs, productTflops } = await measureAttention(sizes);
+  const measure = () => measureAttention(sizes);
+  const { forwardMs, backwardMs, productTflops, capability } = await withHopper("0", measure);
+  const hopperMs = capability === "9.0" ? (await withHopper("1", measure)).forwardMs : null;
   const peer = await runTorch(torch, "attention", sizes);
   const { batch: B, length: T, model } = sizes, { numHeads: H, numKvHeads: K, headDim: D } = model;
   const flops = 2 * B * T * T * attentionWidth(model);
@@ -36,6 +42,7 @@ export async function attentionTables(
     ],
     rows: [
       row("forward", forwardMs, 1, theirs[0]),
+      ...hopperMs === null ? [] : [row(`forward, ${HOPPER}=1`, hopperMs, 1, theirs[0])],
       row("backward", backwardMs, BACKWARD_PRODUCTS, theirs[1]),
       row("both", forwardMs + backwardMs, 1 + BACKWARD_PRODUCTS, both),
     ],
@@ -47,6 +54,18 @@ export async function attentionTables(
       } TFLOP/s.`,
     ],
   }];
+}
+
+/** Runs with the kernels for compute capability 9.0 alone, or without. */
+async function withHopper<T>(value: "0" | "1", run: () => Promise<T>): Promise<T> {
+  const before = Deno.env.get(HOPPER);
+  Deno.env.set(HOPPER, value);
+  try {
+    return await run();
+  } finally {
+    if (before === undefined) Deno.env.delete(HOPPER);
+    else Deno.env.set(HOPPER, before);
+  }
 }
 
 async function measureAttention(sizes: BenchSizes) {
@@ -70,5 +89,5 @@ async function measureAttention(sizes: BenchSizes) {
     1,
     () => ops.attentionBackward(dQkv, dOut, qkv, out, lse),
   );
-  return { forwardMs, backwardMs, productTflops };
+  return { forwardMs, backwardMs, productTflops, capability: bench.device.capability.join(".") };
 }

@@ -1,10 +1,11 @@
-// Causal grouped-query attention on CUDA. Heads 64 and 128 wide in bf16 take tensor cores; everything else, and decoding,
-// is attention_plain.ts.
+// Causal grouped-query attention on CUDA. Heads 64 and 128 wide in bf16 take tensor cores, those of attention_hopper.ts where
+// asked for; everything else, and decoding, is attention_plain.ts.
 
 import ptx from "../../../kernels/dist/attention.ptx" with { type: "text" };
 import backwardPtx from "../../../kernels/dist/attention_backward.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import type { Tensor } from "../../core/tensor.ts";
+import { hopperForward } from "./attention_hopper.ts";
 import { part, plainAttention } from "./attention_plain.ts";
 import { type CudaContext, type CudaKernel, type Extent, i32 } from "./context.ts";
 import { SCRATCH } from "./footprint.ts";
@@ -55,6 +56,7 @@ interface TiledKernels {
 /** Loads the kernels of attention; allocates nothing per call. */
 export function attentionOps(cuda: CudaContext) {
   const plain = plainAttention(cuda);
+  const hopper = hopperForward(cuda);
   const tiledKernels = scalarOf(cuda) === "bf16"
     ? loadTiled(cuda)
     : new Map<number, TiledKernels>();
@@ -66,7 +68,11 @@ export function attentionOps(cuda: CudaContext) {
       const [b, t, h, d] = out.shape, k = (qkv.shape[2] - h) / 2;
       const tiled = tiledFor(d, out, qkv);
       if (tiled === null) return plain.forward(out, lse, qkv);
-      const args = [out, lse, qkv, i32(t), i32(h), i32(k)];
+      const args = [out, lse, qkv, i32(t), i32(h), i32(k)], newer = hopper.get(d);
+      if (newer !== undefined) {
+        const { kernel, queries, threads, sharedBytes } = newer;
+        return cuda.launch(kernel, grid(h, b, t, queries), threads, sharedBytes, args);
+      }
       const bytes = forwardBytes(tiled.cut, d);
       cuda.launch(tiled.forward, grid(h, b, t, QUERIES), THREADS, bytes, args);
     },

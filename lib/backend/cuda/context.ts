@@ -49,6 +49,8 @@ export function f32(value: number): KernelScalar {
 export interface CudaContext {
   /** bf16 with f32 master and gradients, or f32 throughout; picks the entry points of a family. */
   readonly precision: Precision;
+  /** Compute capability, such as 9.0. */
+  readonly capability: readonly [major: number, minor: number];
   /** Streaming multiprocessors, for grids that fill the device once. */
   readonly multiprocessors: number;
   /** Shared memory one block may have, in bytes, dynamic and static together. */
@@ -140,6 +142,10 @@ export class CudaLauncher implements CudaContext, Disposable {
     this.#stream = stream;
     this.#scratch = memory.reserve(SCRATCH);
     this.precision = precision;
+  }
+
+  get capability(): readonly [major: number, minor: number] {
+    return this.#device.capability;
   }
 
   get multiprocessors(): number {

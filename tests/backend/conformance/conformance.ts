@@ -3,6 +3,7 @@
 import type { Precision } from "../../../lib/core/backend.ts";
 import {
   DEVICES,
+  HOPPER_DEVICES,
   OLDER_NATIVE_BUILDS,
   onDevices,
   ROUNDING_DEVICES,
@@ -32,5 +33,9 @@ export function conformance(
 }
 
 function allDevices(family: string): readonly TestDevice[] {
-  return [...DEVICES, ...otherWebgpuKernels(family), ...ROUNDING_DEVICES, ...OLDER_NATIVE_BUILDS];
+  const hopper = family === "attention" ? HOPPER_DEVICES : [];
+  return [
+    ...[...DEVICES, ...otherWebgpuKernels(family), ...ROUNDING_DEVICES, ...hopper],
+    ...OLDER_NATIVE_BUILDS,
+  ];
 }
