@@ -237,6 +237,23 @@ webgpuTest("a lost device is an error at the next read", async () => {
   );
 });
 
+webgpuTest(
+  "a device that cannot say whether it has memory is an error at the next wait, and nothing else",
+  async () => {
+    const gpu = await openDevice();
+    using backend = await webgpuBackend(gpu);
+    // As browsers do once the device is lost.
+    gpu.device.popErrorScope = () => Promise.reject(new DOMException("lost", "OperationError"));
+    using _arena = backend.allocate("a", { x: f32(64) });
+    // An unhandled rejection, which would come meanwhile, fails the test.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await assert.rejects(
+      () => backend.synchronize(),
+      (error) => error instanceof DeviceError && /Cannot allocate "a".*lost/.test(error.message),
+    );
+  },
+);
+
 webgpuTest("kernels with subgroup operations are valid but for a missing feature", async () => {
   using gpu = await openDevice();
   const code = [rowsAligned, elements, weightAny, laneSum, matvec, matvecQuantized].join("\n");

@@ -233,13 +233,22 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
       tensors[key] = { name, dtype, shape, buffer, byteOffset: 0, parts: null };
     }
     const size = buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0);
-    const inUse = this.#allocatedBytes;
-    device.popErrorScope().then((error) => {
-      if (error === null) return;
-      const reason = `${size} bytes were asked for, ${inUse} bytes are in use`;
-      this.#gpu.fail(`allocate "${label}"`, `${reason}; ${error.message}`);
-    });
+    this.#expectMemory(`allocate "${label}"`, size);
     return { tensors, buffers };
+  }
+
+  /** Closes the scope of errors around an allocation: the device tells later that it has no memory for it. */
+  #expectMemory(doing: string, size: number): void {
+    const inUse = this.#allocatedBytes;
+    const told = (message: string) => {
+      const reason = `${size} bytes were asked for, ${inUse} bytes are in use`;
+      this.#gpu.fail(doing, `${reason}; ${message}`);
+    };
+    this.#gpu.device.popErrorScope().then(
+      (error) => error === null || told(error.message),
+      // A lost device may have no scopes any more.
+      (error: unknown) => told(error instanceof Error ? error.message : String(error)),
+    );
   }
 
   #free(arena: LiveArena): void {
