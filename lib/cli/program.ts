@@ -47,6 +47,10 @@ function encode(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(text);
 }
 
+function seeHelp(command: string): string {
+  return `see: ${command} --help`;
+}
+
 /** The program with the subcommand `name`, or with all of them when there is none of that name. */
 async function openProgram(name: string | undefined): Promise<Command> {
   const program = new Command("tinyllama")
@@ -56,12 +60,15 @@ async function openProgram(name: string | undefined): Promise<Command> {
     .helpCommand(false)
     .addHelpText("after", ABOUT)
     .showSuggestionAfterError()
+    .showHelpAfterError(seeHelp("tinyllama"))
     .configureOutput({ writeOut: (text) => void Deno.stdout.writeSync(encode(text)) })
     .exitOverride();
   const isKnown = name !== undefined && Object.hasOwn(COMMANDS, name);
   for (const wanted of isKnown ? [name] : Object.keys(COMMANDS)) {
     const command = await COMMANDS[wanted]();
-    program.addCommand(command.copyInheritedSettings(program));
+    program.addCommand(
+      command.copyInheritedSettings(program).showHelpAfterError(seeHelp(`tinyllama ${wanted}`)),
+    );
   }
   return program;
 }

@@ -3,6 +3,7 @@
 
 import { basename, join } from "node:path";
 import { UsageError } from "../core/errors.ts";
+import { ifThere } from "../io/if_there.ts";
 import { type ContentProblem, DocumentReader, type TextDocument } from "./document.ts";
 import { textKind } from "./text_kind.ts";
 
@@ -120,12 +121,7 @@ function checkPaths(paths: readonly CorpusPath[]): void {
 
 /** The absolute path without links; null when there is nothing. */
 function realPath(path: string): string | null {
-  try {
-    return Deno.realPathSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
-  }
+  return ifThere(() => Deno.realPathSync(path));
 }
 
 /** Files in a path that the user named; a link among those is followed. */

@@ -3,7 +3,7 @@
 
 import { join } from "node:path";
 import { FormatError, UsageError } from "../core/errors.ts";
-import { namesIfThere, removeIfThere } from "../io/if_there.ts";
+import { ifThere, namesIfThere, removeIfThere } from "../io/if_there.ts";
 import { packedDType, PackedWriter } from "../io/packed_tokens.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { auditData } from "./audit.ts";
@@ -63,7 +63,7 @@ const UNFINISHED = ".unfinished";
 
 /**
  * Prepares `options.paths`. The same texts and options give the same bytes.
- * @throws {UsageError} when the output is taken or there is nothing to prepare.
+ * @throws {UsageError} when the output is taken or cannot be made, or there is nothing to prepare.
  */
 export async function prepare(options: PrepareOptions): Promise<Prepared> {
   const { output, tokenizer } = options;
@@ -78,7 +78,7 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   }, reader);
   if (corpus.sources.length === 0) throw nothingFound(corpus.skipped);
   removeIfThere(unfinished);
-  Deno.mkdirSync(unfinished, { recursive: true });
+  makeFolder(unfinished, output);
   try {
     await saveDataTokenizer(tokenizer, unfinished);
     const writing = new Writing(options, unfinished, reader, corpus.sources, pause);
@@ -130,6 +130,9 @@ function checkOptions(options: PrepareOptions): void {
 }
 
 function checkOutput({ output, force }: PrepareOptions): void {
+  if (ifThere(() => Deno.statSync(output).isFile)) {
+    throw new UsageError(`Cannot prepare into "${output}": it is a file; choose a folder`);
+  }
   const names = namesIfThere(output);
   if (names.length === 0) return;
   const refuse = (what: string): never => {
@@ -139,6 +142,15 @@ function checkOutput({ output, force }: PrepareOptions): void {
   if (origin === null) refuse(`something else ("${names[0]}"); choose a new folder`);
   if (origin === "adopted") refuse("chunk files of another program; choose a new folder");
   if (!force) refuse("prepared data; replace it with --force, or choose another folder");
+}
+
+function makeFolder(folder: string, output: string): void {
+  try {
+    Deno.mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new UsageError(`Cannot make the folder "${output}" to prepare into: ${reason}`);
+  }
 }
 
 function nothingFound(skipped: readonly SkippedFile[]): UsageError {

@@ -34,8 +34,12 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
       addsBos: config.addsBos,
     });
   }
+  const isThere = await Deno.stat(folder).then((entry) => entry.isDirectory, () => false);
   throw new FormatError(
-    `Cannot load a tokenizer from "${folder}": found neither tokenizer.json nor tokenizer.model`,
+    `Cannot load a tokenizer from "${folder}": ` +
+      (isThere
+        ? "found neither tokenizer.json nor tokenizer.model"
+        : "there is no such folder; expected one with tokenizer.json or tokenizer.model"),
   );
 }
 

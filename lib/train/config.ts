@@ -216,7 +216,10 @@ function findConfig(reference: string, kind: "train" | "models", from: string | 
   const found = places.find((place) => exists(place));
   if (found !== undefined) return shorten(found);
   const tried = [...new Set(places.map(shorten))].map((place) => `\n  ${place}`).join("");
-  throw new UsageError(`Cannot find the ${kind} configuration "${reference}"; tried:${tried}`);
+  const ending = !isFile && exists(reference) ? "\nThe name of a file ends in .yaml." : "";
+  throw new UsageError(
+    `Cannot find the ${kind} configuration "${reference}"; tried:${tried}${ending}`,
+  );
 }
 
 function exists(path: string): boolean {

@@ -74,6 +74,8 @@ Deno.test("wrong usage ends with code 2 and says what was wanted", () =>
       [["--output", "new"], /error: Cannot prepare nothing: expected files or folders/],
       [["b.md", "--output", "new"], /error: Cannot prepare "b\.md": there is no such file/],
       [["a.md", "--output", "out"], /it holds something else \("thesis\.tex"\)/],
+      [["a.md", "--output", "a.md"], /Cannot prepare into "a\.md": it is a file; choose a folder/],
+      [["a.md", "--output", "a.md/new"], /Cannot make the folder "a\.md\/new" to prepare into: /],
       [["--source", "code", "--output", "new"], /--source code: expected NAME=PATH/],
       [["a.md", "--output", "new", "--chunk-tokens", "many"], /--chunk-tokens "many": expected a/],
       [["a.md", "--output", "new", "--verify"], /--verify takes no texts/],

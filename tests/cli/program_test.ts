@@ -33,7 +33,14 @@ Deno.test("help and version are results, no command and a wrong one are wrong us
     2,
     /^error: unknown command 'generat'\n\(Did you mean generate\?\)/,
   );
-  await expectError(["generate"], 2, /required option '--model <folder>' not specified/);
+  await expectError(
+    ["generate"],
+    2,
+    /required option '--model <folder>' not specified\nsee: tinyllama generate --help\n$/,
+  );
+  const ending =
+    /tried:\n {2}configs\/train\/deno\.json\.yaml\nThe name of a file ends in \.yaml\./;
+  await expectError(["pretrain", "--config", "deno.json"], 2, ending);
 });
 
 Deno.test("every command has help with examples", async () => {

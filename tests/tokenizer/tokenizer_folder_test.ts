@@ -28,6 +28,7 @@ Deno.test("tokenizer.json wins, as it alone has the added tokens, and a folder w
       message:
         `Cannot load a tokenizer from "${folder}": found neither tokenizer.json nor tokenizer.model`,
     });
+    await assert.rejects(loadTokenizer(join(folder, "nowhere")), { message: /no such folder/ });
     Deno.writeFileSync(join(folder, "tokenizer.model"), new Uint8Array());
     await assert.rejects(loadTokenizer(folder), { message: /tokenizer\.model": it has no pieces/ });
     await saveTokenizer(await llamaTokenizer(), folder, { addBos: true, modelMaxLength: 2048 });
