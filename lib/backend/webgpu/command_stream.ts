@@ -1,12 +1,15 @@
 // The order of work on the GPU: one open compute pass into which dispatches are encoded, submitted in portions so that the
 // GPU works while the host goes on encoding. Recorded lists of dispatches are encoded again without passing the ops.
 
-import type { Upload } from "./texels.ts";
+import type { GpuBuffer } from "./memory.ts";
+import type { PackedWeight, Upload } from "./texels.ts";
 
 /** A dispatch ready to be encoded any number of times. */
 export interface Dispatch {
   /** Copies of operands into textures, which the dispatch waits for. */
   readonly uploads: readonly Upload[];
+  /** What the dispatch writes: tensors, which makes their packed forms old, or a packed form, which it then need not. */
+  readonly written: GpuBuffer | PackedWeight | null;
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
   /** Workgroups in x and y. */
@@ -86,7 +89,13 @@ export class CommandStream {
     if (this.#recording !== null) throw new Error(`Cannot ${verb} inside replay`);
   }
 
-  #encode({ uploads, pipeline, group, x, y }: Dispatch): void {
+  #encode({ uploads, written, pipeline, group, x, y }: Dispatch): void {
+    if (written !== null) {
+      if ("isFresh" in written) {
+        if (written.isFresh) return;
+        written.isFresh = true;
+      } else written.markWritten();
+    }
     if (uploads.length > 0) this.#upload(uploads);
     let pass = this.#pass;
     if (pass === null) {

@@ -5,8 +5,14 @@ import { DeviceError } from "../../core/errors.ts";
 import { byteLength, elementCount, type Tensor } from "../../core/tensor.ts";
 import type { CommandStream, Dispatch } from "./command_stream.ts";
 import type { WebgpuDevice } from "./device.ts";
-import { type GpuMemory, wholeFours } from "./memory.ts";
-import { FIRST_TEXEL_WORD, MAX_TEXEL_BYTES, TexelStore, type Upload } from "./texels.ts";
+import { type GpuBuffer, type GpuMemory, wholeFours } from "./memory.ts";
+import {
+  FIRST_TEXEL_WORD,
+  MAX_TEXEL_BYTES,
+  type PackedWeight,
+  TexelStore,
+  type Upload,
+} from "./texels.ts";
 
 /** One entry point of a shader, compiled. */
 export interface Kernel {
@@ -20,8 +26,14 @@ export interface TexelOperand {
   readonly place: number;
 }
 
+/** The packed form of a weight. A dispatch whose first operand it is makes it, and is left out while it is fresh. */
+export interface PackedOperand {
+  readonly packed: PackedWeight;
+  readonly weight: Tensor;
+}
+
 /** What a kernel is given for one of its bindings; null where it makes no use of it. */
-export type Operand = Tensor | TexelOperand | null;
+export type Operand = Tensor | TexelOperand | PackedOperand | null;
 
 /** An entry point and its override constants. */
 export interface KernelSpec {
@@ -141,7 +153,8 @@ export class GpuContext {
   /**
    * Enqueues `kernel` on `groups` workgroups. The uniform holds, in this order: for each tensor the index of its first
    * element in its binding, counted in 32-bit words; then `integers` as u32; then `floats`. Null operands are bound to a
-   * dummy. Workgroups beyond the limit of x continue in y: a kernel's group is x + y · (number of groups in x).
+   * dummy. Workgroups beyond the limit of x continue in y: a kernel's group is x + y · (number of groups in x). Of tensors of
+   * other types than f32 and i32, a kernel writes into none but its first operand.
    */
   run(
     kernel: Kernel,
@@ -201,7 +214,7 @@ export class GpuContext {
     for (const operand of operands) {
       if (operand === null) key += "|-";
       else {
-        const tensor = "texels" in operand ? operand.texels : operand;
+        const tensor = tensorOf(operand);
         const { id } = this.memory.place("compute with", tensor);
         key += `|${id}+${tensor.byteOffset}:${byteLength(tensor)}`;
       }
@@ -226,7 +239,10 @@ export class GpuContext {
     this.#words.fill(0);
     operands.forEach((operand, index) => {
       const binding = index + 1;
-      if (operand !== null && "texels" in operand) {
+      if (operand !== null && "packed" in operand) {
+        this.#words[word++] = 0;
+        entries.push({ binding, resource: operand.packed.texture.createView() });
+      } else if (operand !== null && "texels" in operand) {
         const { place } = operand;
         if (!uploaded.has(place)) uploads.push(...this.#uploads(operand));
         uploaded.add(place);
@@ -244,7 +260,8 @@ export class GpuContext {
     const layout = kernel.pipeline.getBindGroupLayout(0);
     const group = this.gpu.device.createBindGroup({ layout, entries });
     const x = Math.min(groups, MAX_GROUPS);
-    return { uploads, pipeline: kernel.pipeline, group, x, y: Math.ceil(groups / MAX_GROUPS) };
+    const y = Math.ceil(groups / MAX_GROUPS), written = this.#written(operands[0]);
+    return { uploads, written, pipeline: kernel.pipeline, group, x, y };
   }
 
   #checkSize(tensor: Tensor, bytes: number): void {
@@ -253,6 +270,11 @@ export class GpuContext {
       `Cannot bind "${tensor.name}" on webgpu: ${bytes} bytes that belong together, ` +
         `${this.gpu.adapter.description} takes at most ${this.maxBindingBytes}`,
     );
+  }
+
+  #written(operand: Operand): GpuBuffer | PackedWeight | null {
+    if (operand === null || "texels" in operand) return null;
+    return "packed" in operand ? operand.packed : this.memory.place("compute with", operand);
   }
 
   #uploads({ texels, place }: TexelOperand): readonly Upload[] {
@@ -304,6 +326,10 @@ export class GpuContext {
     device.queue.writeBuffer(buffer, offset, this.#words);
     return { buffer, offset, size: SLOT_BYTES };
   }
+}
+
+function tensorOf(operand: Tensor | TexelOperand | PackedOperand): Tensor {
+  return "texels" in operand ? operand.texels : "packed" in operand ? operand.weight : operand;
 }
 
 function hasKernels<K extends string>(

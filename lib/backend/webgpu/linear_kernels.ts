@@ -6,8 +6,7 @@ import laneSum from "../../../kernels/wgsl/lane_sum.wgsl" with { type: "text" };
 import laneSumSubgroups from "../../../kernels/wgsl/lane_sum_subgroups.wgsl" with { type: "text" };
 import linear from "../../../kernels/wgsl/linear.wgsl" with { type: "text" };
 import matvec from "../../../kernels/wgsl/matvec.wgsl" with { type: "text" };
-import matvecRows from "../../../kernels/wgsl/matvec_rows.wgsl" with { type: "text" };
-import matvecWords from "../../../kernels/wgsl/matvec_words.wgsl" with { type: "text" };
+import matvecPacked from "../../../kernels/wgsl/matvec_packed.wgsl" with { type: "text" };
 import matvecQuantized from "../../../kernels/wgsl/matvec_quantized.wgsl" with { type: "text" };
 import outAligned from "../../../kernels/wgsl/out_aligned.wgsl" with { type: "text" };
 import outAny from "../../../kernels/wgsl/out_any.wgsl" with { type: "text" };
@@ -19,12 +18,12 @@ import tile4 from "../../../kernels/wgsl/tile_4.wgsl" with { type: "text" };
 import tile8 from "../../../kernels/wgsl/tile_8.wgsl" with { type: "text" };
 import weightAligned from "../../../kernels/wgsl/weight_aligned.wgsl" with { type: "text" };
 import weightAny from "../../../kernels/wgsl/weight_any.wgsl" with { type: "text" };
-import weightFours from "../../../kernels/wgsl/weight_fours.wgsl" with { type: "text" };
+import weightPack from "../../../kernels/wgsl/weight_pack.wgsl" with { type: "text" };
 import weightTexels from "../../../kernels/wgsl/weight_texels.wgsl" with { type: "text" };
 import weightUnpack from "../../../kernels/wgsl/weight_unpack.wgsl" with { type: "text" };
 import { byteLengthOf, isQuantized, QUANT_BLOCK } from "../../core/dtype.ts";
 import { elementCount, rowWidth, type Tensor } from "../../core/tensor.ts";
-import type { GpuContext, Operand } from "./context.ts";
+import type { GpuContext, Operand, PackedOperand } from "./context.ts";
 import { weightTypeCode } from "./elements.ts";
 import { TEXELS_PER_ROW } from "./texels.ts";
 
@@ -68,7 +67,7 @@ interface Profile {
   readonly tilings: readonly Tiling[];
   /** A tiling with fewer workgroups than this leaves parts of the adapter idle. */
   readonly minTiles: number;
-  /** Whether 16 bytes at once are cheaper than words: operands are read as texels, weights of few rows in fours of words. */
+  /** Whether 16 bytes at once are cheaper than words: operands are read as texels, and products of few rows pack weights. */
   readonly usesTexels: boolean;
   /** Threads that share rows of a weight in matvec.wgsl, and threads of its workgroups. */
   readonly lanes: number;
@@ -114,15 +113,19 @@ const RIGHT_PLACE = 1;
 const UNPACK_GROUP = 64;
 const UNPACK_COUNT = 32;
 
+/** LANES_TOGETHER and WEIGHT_ROWS of matvec_packed.wgsl. */
+const PACKED_LANES = 8;
+const PACKED_ROWS = 16;
+
 /** Enqueues one product. */
 export function multiply(gpu: GpuContext, product: Product): void {
   const { usesTexels } = profileOf(gpu), { m, right } = product;
   const isWithWeight = product.isLeftAlongK && product.isRightAlongK;
-  if (!isWithWeight || m > MAX_FEW_ROWS || usesTexels && m > 1 && right.dtype === "f32") {
-    multiplyTiled(gpu, usesTexels ? unpacked(gpu, product) : product);
-  } else {
-    multiplyFew(gpu, product);
-  }
+  const isFew = isWithWeight && m <= MAX_FEW_ROWS;
+  const weight = isFew && usesTexels ? packed(gpu, right, product.k) : null;
+  if (weight !== null) multiplyPacked(gpu, product, weight);
+  else if (isFew && (m === 1 || !usesTexels)) multiplyFew(gpu, product);
+  else multiplyTiled(gpu, usesTexels ? unpacked(gpu, product) : product);
 }
 
 /**
@@ -189,16 +192,70 @@ function multiplyTiled(gpu: GpuContext, product: Product): void {
   gpu.run(kernel, tensorsOf(product, operands), integers, [], tileCount(product, tiling));
 }
 
-function multiplyFew(gpu: GpuContext, product: Product): void {
+/** Enqueues what packs a weight, which runs once unless the weight is written again; null where there is no packed form. */
+function packed(gpu: GpuContext, weight: Tensor, k: number): PackedOperand | null {
+  const { dtype } = weight;
+  if (dtype === "f32" || dtype === "i32" || k % QUANT_BLOCK !== 0) return null;
+  const n = elementCount(weight.shape) / k;
+  const width = PACKED_LANES * packedTexels(dtype, k / QUANT_BLOCK);
+  const height = Math.ceil(n / PACKED_LANES);
+  const texture = gpu.memory.pack(weight, width, height);
+  if (texture === null) return null;
+  const kernel = gpu.variant(`pack ${dtype}`, () => ({
+    sources: [elements, weightPack],
+    entryPoint: "pack",
+    constants: { DTYPE: weightTypeCode(dtype), GROUP: UNPACK_GROUP },
+  }));
+  const operand = { packed: texture, weight };
+  gpu.run(kernel, [operand, weight], [n, k, width], [], Math.ceil(width * height / UNPACK_GROUP));
+  return operand;
+}
+
+/** Texels of a packed row of so many blocks: blocks of numbers, and for four quantized ones a texel of scales. */
+function packedTexels(dtype: Tensor["dtype"], blocks: number): number {
+  switch (dtype) {
+    case "q8_0":
+      return 2 * blocks + Math.ceil(blocks / 4);
+    case "q4_0":
+      return blocks + Math.ceil(blocks / 4);
+    default:
+      return 4 * blocks;
+  }
+}
+
+function multiplyPacked(gpu: GpuContext, product: Product, weight: PackedOperand): void {
   const { m, n, k, outWidth, outColumn } = product;
-  const { lanes, group } = profileOf(gpu);
-  const reader = readerOf(gpu, product), operands = operandsOf(product, reader.texels);
-  const kind = addendKind(product);
-  const kernel = gpu.variant(`matvec ${m} ${kind} ${reader.entryPoint} ${operands.key}`, () => {
+  const operands = operandsOf(product, "left"), kind = addendKind(product);
+  const kernel = gpu.variant(`packed ${m} ${kind} ${operands.key}`, () => ({
+    sources: [
+      ...operands.sources,
+      laneSum,
+      matvec,
+      matvecPacked,
+    ],
+    entryPoint: "product_packed",
+    constants: {
+      ...operands.constants,
+      GROUP: PACKED_LANES,
+      ROWS: m,
+      ADDEND_KIND: kind,
+    },
+  }));
+  const [out, , left, addend] = tensorsOf(product, operands);
+  const groups = Math.ceil(n / PACKED_LANES / PACKED_ROWS);
+  gpu.run(kernel, [out, weight, left, addend], [n, k, outWidth, outColumn], [], groups);
+}
+
+function multiplyFew(gpu: GpuContext, product: Product): void {
+  const { m, n, k, right, outWidth, outColumn } = product;
+  const { lanes, group, usesTexels } = profileOf(gpu);
+  const operands = operandsOf(product, usesTexels ? "left" : "none");
+  const isBlocks = isQuantized(right.dtype), kind = addendKind(product);
+  const kernel = gpu.variant(`matvec ${m} ${kind} ${operands.key}`, () => {
     const sum = laneSums(gpu);
     return {
-      sources: [...operands.sources, sum.source, matvec, ...reader.sources],
-      entryPoint: reader.entryPoint,
+      sources: [...operands.sources, sum.source, matvec, ...(isBlocks ? [matvecQuantized] : [])],
+      entryPoint: isBlocks ? "product_quantized" : "product",
       constants: {
         ...operands.constants,
         ...sum.constants,
@@ -209,38 +266,8 @@ function multiplyFew(gpu: GpuContext, product: Product): void {
       },
     };
   });
-  const groups = Math.ceil(n / reader.rows / (group / lanes));
-  const tensors = tensorsOf(product, operands);
-  const integers = [n, k, outWidth, outColumn];
-  gpu.run(kernel, tensors, integers, [], groups);
-}
-
-/** The kernel that reads the weight of a product of few rows, and rows of the weight that a thread owns. */
-interface Reader {
-  readonly entryPoint: string;
-  readonly sources: readonly string[];
-  readonly texels: "left" | "none";
-  readonly rows: 4 | 8;
-}
-
-function readerOf(gpu: GpuContext, { m, k, right }: Product): Reader {
-  const { usesTexels } = profileOf(gpu), isBlocks = isQuantized(right.dtype);
-  const texels = usesTexels ? "left" : "none";
-  const one = { sources: [weightFours, matvecWords], texels, rows: 4 } as const;
-  const few = { sources: [weightFours, matvecRows], texels, rows: 8 } as const;
-  if (isBlocks) {
-    if (usesTexels && m === 1) return { ...one, entryPoint: "product_blocks" };
-    const isInPairs = k % (2 * QUANT_BLOCK) === 0;
-    if (usesTexels && isInPairs) return { ...few, entryPoint: "product_rows_blocks" };
-    return { entryPoint: "product_quantized", sources: [matvecQuantized], texels, rows: 4 };
-  }
-  const isInFours = right.dtype !== "f32" && k % 8 === 0 && right.byteOffset % 16 === 0;
-  if (usesTexels && isInFours) {
-    return m === 1
-      ? { ...one, entryPoint: "product_halves" }
-      : { ...few, entryPoint: "product_rows_halves" };
-  }
-  return { entryPoint: "product", sources: [], texels, rows: 4 };
+  const groups = Math.ceil(n / 4 / (group / lanes));
+  gpu.run(kernel, tensorsOf(product, operands), [n, k, outWidth, outColumn], [], groups);
 }
 
 function profileOf(gpu: GpuContext): Profile {

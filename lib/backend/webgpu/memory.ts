@@ -13,6 +13,7 @@ import {
 } from "../../core/tensor.ts";
 import type { CommandStream } from "./command_stream.ts";
 import type { WebgpuDevice } from "./device.ts";
+import type { PackedWeight } from "./texels.ts";
 
 /** The memory of one tensor. Dead once its arena is disposed. */
 export class GpuBuffer implements DeviceBuffer {
@@ -22,12 +23,19 @@ export class GpuBuffer implements DeviceBuffer {
   /** Names the buffer in cache keys. */
   readonly id: number;
   isLive = true;
+  /** Forms of what lies here that products read. */
+  readonly packed: PackedWeight[] = [];
 
   constructor(owner: GpuMemory, buffer: GPUBuffer, byteLength: number, id: number) {
     this.owner = owner;
     this.buffer = buffer;
     this.byteLength = byteLength;
     this.id = id;
+  }
+
+  /** Everything that enqueues a change of the buffer says so. */
+  markWritten(): void {
+    for (const weight of this.packed) weight.isFresh = false;
   }
 }
 
@@ -96,6 +104,7 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
   readonly #live = new Set<LiveArena>();
   readonly #staging = new Map<number, Staging[]>();
   #allocatedBytes = 0;
+  #refusesTextures = false;
   #nextId = 1;
 
   constructor(gpu: WebgpuDevice, stream: CommandStream, onDispose: () => void) {
@@ -135,6 +144,33 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
     destroy([buffer]);
   }
 
+  /**
+   * The texture of `width` x `height` texels of four words for the packed form of a weight; it lives as long as the weight
+   * and stands in no memory table. Null where textures are smaller, and after the device had no memory for one.
+   */
+  pack(weight: Tensor, width: number, height: number): PackedWeight | null {
+    const { device } = this.#gpu, { packed } = this.place("pack", weight);
+    const isTooLarge = Math.max(width, height) > device.limits.maxTextureDimension2D;
+    if (this.#refusesTextures || isTooLarge) return null;
+    const key = `${weight.byteOffset} ${weight.dtype} ${width} x ${height}`;
+    const known = packed.find((one) => one.key === key);
+    if (known !== undefined) return known;
+    device.pushErrorScope("out-of-memory");
+    const texture = device.createTexture({
+      label: `packed ${weight.name}`,
+      size: [width, height],
+      format: "rgba32uint",
+      usage: GPUTextureUsage.STORAGE_BINDING,
+    });
+    this.#expectMemory(`pack "${weight.name}"`, 16 * width * height, () => {
+      this.#refusesTextures = true;
+      this.#onDispose();
+    });
+    const made = { texture, key, isFresh: false };
+    packed.push(made);
+    return made;
+  }
+
   map(): null {
     return null;
   }
@@ -146,12 +182,13 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
         `Cannot write "${dst.name}": got ${source.byteLength} bytes, expected ${size}`,
       );
     }
-    const { buffer } = this.place("write", dst);
+    const place = this.place("write", dst);
     this.#stream.refuseInReplay("write");
     this.#stream.flush();
     this.#checkWords("write", dst, size);
     if (size === 0) return;
-    this.#gpu.device.queue.writeBuffer(buffer, dst.byteOffset, inWholeWords(source));
+    place.markWritten();
+    this.#gpu.device.queue.writeBuffer(place.buffer, dst.byteOffset, inWholeWords(source));
   }
 
   async read(source: Tensor): Promise<ArrayBuffer> {
@@ -191,6 +228,7 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
     this.#checkWords("copy", dst, size);
     this.#checkWords("copy", source, size);
     const words = wholeWords(size);
+    to.markWritten();
     this.#stream.copy(from.buffer, source.byteOffset, to.buffer, dst.byteOffset, words);
   }
 
@@ -238,9 +276,10 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
   }
 
   /** Closes the scope of errors around an allocation: the device tells later that it has no memory for it. */
-  #expectMemory(doing: string, size: number): void {
+  #expectMemory(doing: string, size: number, onRefusal?: () => void): void {
     const inUse = this.#allocatedBytes;
     const told = (message: string) => {
+      onRefusal?.();
       const reason = `${size} bytes were asked for, ${inUse} bytes are in use`;
       this.#gpu.fail(doing, `${reason}; ${message}`);
     };
@@ -284,6 +323,7 @@ function destroy(buffers: readonly GpuBuffer[]): void {
   for (const buffer of buffers) {
     buffer.isLive = false;
     buffer.buffer.destroy();
+    for (const { texture } of buffer.packed) texture.destroy();
   }
 }
 

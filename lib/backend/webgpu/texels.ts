@@ -28,6 +28,15 @@ export interface Upload {
   readonly size: GPUExtent3D;
 }
 
+/** A weight laid out anew in a texture, made at its first use and again when the weight has been written. */
+export interface PackedWeight {
+  readonly texture: GPUTexture;
+  /** Where the weight lies in its buffer: which of the buffer's views this is. */
+  readonly key: string;
+  /** Whether enqueued work makes it of what enqueued work leaves in the weight. */
+  isFresh: boolean;
+}
+
 /** The textures of a device by place. They grow, and live until the store is disposed. */
 export class TexelStore implements Disposable {
   readonly #gpu: WebgpuDevice;
