@@ -1,9 +1,9 @@
 // Products of up to 8 rows with a weight of any element type, as decoding needs them: memory bound by the weight, which is
 // read once, in 16-byte pieces, and decoded to f32. A warp an output. Each lane multiplies 8 neighbouring elements at a
 // time; blocks of the quantized types, which lie at odd addresses, pass through shared memory first. Larger products are
-// cuBLASLt's.
+// cuBLASLt's, those of bf16 with blocks, and of several rows of bf16 with bf16, linear_tiles.cuh's.
 
-#include "linear_blocks.cuh"
+#include "linear_tiles.cuh"
 
 constexpr int WARPS = 4;
 constexpr int MIN_BLOCKS = 4; // on a multiprocessor; leaves enough registers
@@ -22,6 +22,7 @@ DEVICE void load_taken(float x[TAKEN], const T *from) {
 // A weight's row of plain elements.
 template <typename W>
 struct PlainRow {
+  static constexpr bool IS_PLAIN = true;
   const W *row;
   bool packed;
 
@@ -65,6 +66,7 @@ DEVICE float decode_one(const block_q4_0 *block, int at) {
 // their way to registers.
 template <typename Block>
 struct BlockRow {
+  static constexpr bool IS_PLAIN = false;
   static constexpr int STAGE_BYTES = SPAN_BLOCKS * sizeof(Block);
   static constexpr int PIECES = (STAGE_BYTES / 16 + WARP - 1) / WARP;
   const unsigned char *row;
@@ -130,6 +132,48 @@ DEVICE void add_taken(float sums[ROWS], const Row &row, const T *x, int n, int i
   }
 }
 
+// Σ x · a row of a plain weight, both in whole packs: a lane's share. While a span is multiplied, the next one is on its way.
+template <typename W, typename T>
+DEVICE float row_product(const W *row, const T *x, int i) {
+  constexpr int ROUNDS = SPAN / ROUND, PACKS = TAKEN / Pack<W>::WIDTH, X_PACKS = TAKEN / Pack<T>::WIDTH;
+  Pack<W> next[ROUNDS][PACKS];
+  auto fetch = [&](int first) {
+#pragma unroll
+    for (int round = 0; round < ROUNDS; round++) {
+      int at = first + round * ROUND;
+#pragma unroll
+      for (int k = 0; k < PACKS; k++)
+        next[round][k] = at < i ? load_pack(row, at + k * Pack<W>::WIDTH, i, true) : Pack<W>{{0, 0, 0, 0}};
+    }
+  };
+  float sum = 0;
+  int lane_first = threadIdx.x * TAKEN;
+  fetch(lane_first);
+#pragma unroll 1
+  for (int first = lane_first; first < i; first += SPAN) {
+    Pack<W> now[ROUNDS][PACKS];
+#pragma unroll
+    for (int round = 0; round < ROUNDS; round++)
+#pragma unroll
+      for (int k = 0; k < PACKS; k++) now[round][k] = next[round][k];
+    fetch(first + SPAN);
+    Pack<T> values[ROUNDS][X_PACKS];
+#pragma unroll
+    for (int round = 0; round < ROUNDS; round++)
+#pragma unroll
+      for (int k = 0; k < X_PACKS; k++) {
+        int at = first + round * ROUND;
+        values[round][k] = at < i ? load_pack(x, at + k * Pack<T>::WIDTH, i, true) : Pack<T>{{0, 0, 0, 0}};
+      }
+#pragma unroll
+    for (int round = 0; round < ROUNDS; round++)
+#pragma unroll
+      for (int j = 0; j < TAKEN; j++)
+        sum += now[round][j / Pack<W>::WIDTH].number(j % Pack<W>::WIDTH) * values[round][j / Pack<T>::WIDTH].number(j % Pack<T>::WIDTH);
+  }
+  return sum;
+}
+
 // out[r, column + row] = Σ x[r] · weight[row] + addend[r, column + row] for n <= ROWS rows of x; out and addend (n, width).
 template <typename Row, typename T, int ROWS>
 DEVICE void matvec(T *out, const T *x, const void *weight, const T *addend, int n, int o, int i, int column, int width) {
@@ -139,13 +183,16 @@ DEVICE void matvec(T *out, const T *x, const void *weight, const T *addend, int 
   Row row(weight, index, i);
   bool packed = row.packed && i % TAKEN == 0 && (uintptr_t)x % 16 == 0;
   float sums[ROWS] = {0};
-  for (int first = 0; first < i; first += SPAN) {
+  constexpr bool IS_ALONE = ROWS == 1 && Row::IS_PLAIN;
+  if constexpr (IS_ALONE)
+    if (packed) sums[0] = row_product(row.row, x, i);
+  for (int first = IS_ALONE && packed ? i : 0; first < i; first += SPAN) {
     int end = min(first + SPAN, i), at = first + lane * TAKEN;
     row.stage(first);
-    if (packed && first + SPAN <= i) {
+    if (!IS_ALONE && packed && first + SPAN <= i) {
 #pragma unroll AT_ONCE
       for (int round = 0; round < SPAN; round += ROUND) add_taken<Row, T, ROWS>(sums, row, x, n, i, at + round);
-    } else if (packed) {
+    } else if (!IS_ALONE && packed) {
 #pragma unroll 1
       for (; at < end; at += ROUND) add_taken<Row, T, ROWS>(sums, row, x, n, i, at);
     } else {
@@ -178,12 +225,18 @@ MATVEC_SCALARS(f16, PlainRow<f16>)
 MATVEC_ROWS(q8_0, BlockRow<block_q8_0>, f32, float)
 MATVEC_ROWS(q4_0, BlockRow<block_q4_0>, f32, float)
 
-#define MATVEC_BLOCKS(NAME, COLUMNS)                                                                                        \
-  extern "C" __global__ void __launch_bounds__(MOST_WARPS * WARP, 1) matvec_##NAME##_bf16_##COLUMNS(bf16 *out, const bf16 *x, const void *weight, const bf16 *addend, int n, int o, int i, int column, int width) { \
-    matvec_blocks<block_##NAME, COLUMNS>(out, x, weight, addend, n, o, i, column, width);                                   \
+#define MATVEC_TILES(NAME, COLUMNS, TILE)                                                                                   \
+  extern "C" __global__ void __launch_bounds__(MOST_WARPS * WARP, 1) matvec_tiles_##NAME##_##COLUMNS(bf16 *out, const bf16 *x, const void *weight, const bf16 *addend, int n, int o, int i, int column, int width) { \
+    matvec_tiles<TILE>(out, x, weight, addend, n, o, i, column, width);                                                     \
   }
 
-MATVEC_BLOCKS(q8_0, 1)
-MATVEC_BLOCKS(q8_0, 8)
-MATVEC_BLOCKS(q4_0, 1)
-MATVEC_BLOCKS(q4_0, 8)
+typedef BlockTile<block_q8_0, 1> TileQ80;
+typedef BlockTile<block_q8_0, 8> TilesQ80;
+typedef BlockTile<block_q4_0, 1> TileQ40;
+typedef BlockTile<block_q4_0, 8> TilesQ40;
+
+MATVEC_TILES(bf16, 8, PlainTile)
+MATVEC_TILES(q8_0, 1, TileQ80)
+MATVEC_TILES(q8_0, 8, TilesQ80)
+MATVEC_TILES(q4_0, 1, TileQ40)
+MATVEC_TILES(q4_0, 8, TilesQ40)

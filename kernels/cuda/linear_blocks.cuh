@@ -1,7 +1,6 @@
-// Products of up to 8 rows of bf16 with weights in blocks (q8_0, q4_0), on tensor cores: decoding is bound by memory only if
-// a weight takes few instructions. A block of threads has 16 rows of the weight, each of its warps every so many-th span
-// of them: their bytes pass through shared memory, their integers become bf16 exactly, and the sum of each block's products is
-// scaled in f32. The warps' sums are added in order.
+// Tiles of weights in blocks (q8_0, q4_0) for tensor cores: decoding is bound by memory only if a weight takes few
+// instructions. Bytes of 16 rows pass through shared memory, integers become bf16 exactly, and the sum of each block's
+// products with bf16 is scaled in f32.
 
 #ifndef TINYLLAMA_LINEAR_BLOCKS_CUH
 #define TINYLLAMA_LINEAR_BLOCKS_CUH
@@ -91,8 +90,9 @@ DEVICE Pack<bf16> interleaved(const Pack<bf16> &pack) {
 }
 
 // One warp's part of a tile: where a span of it passes through shared memory. Other warps wait for memory meanwhile.
-template <typename Block, int COLUMNS>
-struct Tile {
+template <typename Block, int COLUMNS_>
+struct BlockTile {
+  static constexpr int COLUMNS = COLUMNS_;
   static constexpr int ROW_BYTES = TILE_BLOCKS * sizeof(Block); // an odd multiple of 16: lanes of 8 rows meet all banks
   static constexpr int ROW_PIECES = ROW_BYTES / 16;
   static constexpr int PIECES = TILE_ROWS * ROW_PIECES;
@@ -110,7 +110,7 @@ struct Tile {
   bool packed;              // spans are whole, and pieces of 16 bytes can be copied
   int offsets[LANE_PIECES]; // from the tile's first row to the lane's pieces of the first span
 
-  DEVICE Tile(Stage *stage, const void *weight, int first, int o, int i)
+  DEVICE BlockTile(Stage *stage, const void *weight, int first, int o, int i)
       : stage(stage), weight((const unsigned char *)weight + (size_t)first * (i / QUANT_BLOCK) * sizeof(Block)), blocks(i / QUANT_BLOCK), rows(min(TILE_ROWS, o - first)) {
     int row_bytes = blocks * (int)sizeof(Block);
     packed = blocks % TILE_BLOCKS == 0 && (uintptr_t)weight % 16 == 0;
@@ -180,7 +180,8 @@ struct Tile {
       if (COLUMNS > 1 || i % 2 == 0) sums[i] += scales[i / 2] * products[i];
   }
 
-  DEVICE void multiply_span(float sums[4], int blocks) const {
+  DEVICE void multiply_span(float sums[4], int span) const {
+    int blocks = blocks_of(span);
     if (blocks == TILE_BLOCKS) {
 #pragma unroll
       for (int index = 0; index < TILE_BLOCKS; index += 2) {
@@ -196,41 +197,5 @@ struct Tile {
     }
   }
 };
-
-// out[r, column + row] = Σ x[r] · weight[row] + addend[r, column + row] for n <= COLUMNS rows of x; out and addend (n, width).
-template <typename Block, int COLUMNS>
-DEVICE void matvec_blocks(bf16 *out, const bf16 *x, const void *weight, const bf16 *addend, int n, int o, int i, int column, int width) {
-  typedef Tile<Block, COLUMNS> Own;
-  __shared__ float parts[MOST_WARPS][TILE_ROWS][COLUMNS];
-  typename Own::Stage *stages = (typename Own::Stage *)dynamic_shared();
-  int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, first = blockIdx.x * TILE_ROWS;
-  int spans = (i / QUANT_BLOCK + TILE_BLOCKS - 1) / TILE_BLOCKS;
-  Own tile(&stages[warp], weight, first, o, i);
-  float sums[4] = {0, 0, 0, 0};
-#pragma unroll 1
-  for (int span = warp; span < spans; span += warps) {
-    __syncwarp();
-    tile.begin(span);
-    tile.stage_x(x, n, span);
-    copy_async_wait();
-    __syncwarp();
-    tile.multiply_span(sums, tile.blocks_of(span));
-  }
-#pragma unroll
-  for (int i = 0; i < 4; i++) {
-    int row = lane / 4 + i / 2 * 8, of_x = lane % 4 * 2 + i % 2;
-    if (of_x < COLUMNS) parts[warp][row][of_x] = sums[i];
-  }
-  __syncthreads();
-  for (int index = warp * WARP + lane; index < TILE_ROWS * COLUMNS; index += warps * WARP) {
-    int row = index % TILE_ROWS, r = index / TILE_ROWS;
-    if (r >= n || row >= tile.rows) continue;
-    float sum = 0;
-#pragma unroll 4
-    for (int part = 0; part < warps; part++) sum += parts[part][row][r];
-    size_t at = (size_t)r * width + column + first + row;
-    out[at] = from_float<bf16>(addend ? sum + to_float(addend[at]) : sum);
-  }
-}
 
 #endif

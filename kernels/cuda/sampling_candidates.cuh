@@ -7,7 +7,7 @@
 #include "sampling_row.cuh"
 
 constexpr int MOST_CANDIDATES = 512;
-constexpr int MOST_WANTED = 384;    // there may be more of at least the order that least_order finds
+constexpr int MOST_WANTED = 384;    // there are more of at least the order that least_order finds
 constexpr int NUCLEUS_WANTED = 256; // among which top-p alone looks first
 
 struct Candidates {
@@ -22,12 +22,12 @@ DEVICE uint64_t key_of(unsigned order, unsigned id) { return (uint64_t)order << 
 // A lower bound for the order of number `wanted` of the ranking, from the greatest order of each thread.
 DEVICE unsigned least_order(unsigned mine, unsigned *counts, unsigned wanted) {
   unsigned prefix = 0;
-  for (int shift = 24; shift >= 16; shift -= 8) {
+  for (int shift = 24; shift >= 8; shift -= 8) {
     clear(counts);
     if (shift == 24 || mine >> shift >> 8 == prefix) atomicAdd(&counts[(mine >> shift) % BINS], 1u);
     prefix = prefix << 8 | reaching_bin(counts, wanted);
   }
-  return prefix << 16;
+  return prefix << 8;
 }
 
 // Sorts the tokens of at least the order `least`; false where there are too many. `total` becomes the weight of the whole row

@@ -1,6 +1,7 @@
 // The operations that memory bounds, at the widths of TinyLlama 1.1B, and the least that each must move.
 
 import type { Backend } from "../../lib/core/backend.ts";
+import type { SamplingOptions } from "../../lib/core/ops.ts";
 import { byteLength, rows, type Tensor } from "../../lib/core/tensor.ts";
 import type { AccessLimits } from "./access_report.ts";
 
@@ -8,7 +9,7 @@ import type { AccessLimits } from "./access_report.ts";
 export interface AccessCase extends AccessLimits {
   readonly name: string;
   readonly run: () => void;
-  /** The reason for `again` or `efficiency`. */
+  /** The reason for `again`, `efficiency` or `ways`. */
   readonly because?: string;
 }
 
@@ -21,6 +22,8 @@ const C = 2048, F = 5632, V = 32000, H = 32, K = 4, D = 64;
 const N = 1024, M = 4, IDS = 512, TOKENS = 256, P = 1 << 20, S = 32;
 const BF16 = 2, F32 = 4;
 const ADAMW = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };
+
+const SAMPLING = { temperature: 0.7, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 };
 
 const bf16 = (...shape: number[]) => ({ dtype: "bf16", shape }) as const;
 const f32 = (...shape: number[]) => ({ dtype: "f32", shape }) as const;
@@ -118,7 +121,7 @@ export function trainingCases(ops: Backend): AccessCases {
 export function decodingCases(ops: Backend): AccessCases {
   const height = 256;
   const arena = ops.allocate("accesses of decoding", {
-    ...{ x: bf16(1, C), out: bf16(1, height), wide: bf16(1, F), bf16: bf16(height, C) },
+    ...{ x: bf16(8, C), out: bf16(8, height), bf16: bf16(height, C) },
     q8_0: { dtype: "q8_0", shape: [height, C] },
     q4_0: { dtype: "q4_0", shape: [height, C] },
     ...{ qkv: bf16(1, S, H + 2 * K, D), positions: i32(1, S), logits: f32(1, V) },
@@ -126,14 +129,18 @@ export function decodingCases(ops: Backend): AccessCases {
     ...{ place: i32(1, 1), rng: i32(1, 3) },
   });
   const t = arena.tensors;
-  for (const one of [t.x, t.bf16, t.qkv, t.logits]) ops.fill(one, 1);
+  for (const one of [t.x, t.bf16, t.qkv]) ops.fill(one, 1);
+  ops.write(t.logits, Float32Array.from({ length: V }, (_, id) => Math.sin(id * id) * 8));
   for (const dtype of ["q8_0", "q4_0"] as const) ops.quantize(t[dtype], t.bf16);
   ops.write(t.positions, Int32Array.from({ length: S }, (_, i) => i));
   ops.write(t.place, Int32Array.of(0));
   ops.write(t.rng, Int32Array.of(1, 2, 3));
+  const sample = (options: SamplingOptions) =>
+    ops.sampleToken(t.tokens, t.place, t.logProbs, t.logits, null, t.rng, options);
+  const out = rows(t.out, 0, 1), x = rows(t.x, 0, 1);
   const product = (weight: Tensor) => ({
     name: `linearForward of one row, ${weight.dtype}`,
-    run: () => ops.linearForward(t.out, t.x, weight, null),
+    run: () => ops.linearForward(out, x, weight, null),
     bytes: byteLength(weight),
   });
   const tiled = (weight: Tensor, efficiency: number) => ({
@@ -148,9 +155,29 @@ export function decodingCases(ops: Backend): AccessCases {
     tiled(t.q8_0, 0.91),
     tiled(t.q4_0, 0.88),
     {
+      name: "linearForward of 8 rows, bf16",
+      run: () => ops.linearForward(t.out, t.x, t.bf16, null),
+      bytes: byteLength(t.bf16) + byteLength(t.x),
+      again: BF16 * height / 2 * C,
+      because: "each tile of 16 rows reads x",
+    },
+    {
       name: "kvCacheAppend",
       run: () => ops.kvCacheAppend(t.keys, t.values, t.qkv, t.positions),
       bytes: 2 * 2 * BF16 * S * K * D,
+    },
+    {
+      name: "sampleToken, the likeliest",
+      run: () => sample({ ...SAMPLING, temperature: 0 }),
+      bytes: F32 * V,
+    },
+    {
+      name: "sampleToken, top-k and top-p",
+      run: () => sample({ ...SAMPLING, topK: 50, topP: 0.9 }),
+      bytes: F32 * V,
+      again: F32 * V,
+      ways: 8,
+      because: "the second reading is the cache's; one warp adds up 256 counts, 8 a lane",
     },
   ];
   return { cases, [Symbol.dispose]: () => arena[Symbol.dispose]() };

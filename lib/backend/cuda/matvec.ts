@@ -1,7 +1,7 @@
 // Products of few rows with a weight of any type on CUDA, bound by reading the weight: what decoding needs.
 
 import ptx from "../../../kernels/dist/linear.ptx" with { type: "text" };
-import { byteLengthOf, type DType } from "../../core/dtype.ts";
+import { byteLengthOf, type DType, QUANT_BLOCK } from "../../core/dtype.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import { elementCount, rowCount, rowWidth, type Tensor } from "../../core/tensor.ts";
 import { type CudaContext, type CudaKernel, type Extent, i32, type KernelArg } from "./context.ts";
@@ -48,50 +48,55 @@ export function matvec(cuda: CudaContext) {
     const i = rowWidth(weight), o = rowCount(weight), n = elementCount(x.shape) / i;
     const sizes = [i32(n), i32(o), i32(i), i32(column), i32(width)];
     const args = [out, x, weight, addend, ...sizes];
-    const blocked = BLOCKED.find((one) => one === weight.dtype);
-    if (multiplyTiles !== null && blocked !== undefined) {
-      return multiplyTiles(blocked, n, o, i, args);
-    }
+    const tile = multiplyTiles === null ? undefined : TILED.find((one) => one === weight.dtype);
+    const isTiled = tile !== undefined && (tile !== "bf16" || n > 1 && i % QUANT_BLOCK === 0);
+    if (multiplyTiles !== null && isTiled) return multiplyTiles(tile, n, o, i, args);
     const grid: Extent = [Math.ceil(o / BLOCK[1]), 1, 1];
     cuda.launch(kernelFor(weight.dtype, n), grid, BLOCK, 0, args);
   };
 }
 
-/** Rows of x that a kernel of tiles multiplies at once. */
-const COLUMNS = [1, 8] as const;
-/** As in kernels/cuda/linear_blocks.cuh: rows of a tile, elements of a span, warps of a block at most. */
+/** Weights that tensor cores multiply, bf16 only several rows at a time. */
+const TILED = ["bf16", ...BLOCKED] as const;
+const TILE_KERNELS = [
+  "matvec_tiles_bf16_8",
+  ...BLOCKED.flatMap((weight) =>
+    ([1, 8] as const).map((n) => `matvec_tiles_${weight}_${n}` as const)
+  ),
+] as const;
+/** As in kernels/cuda/linear_tiles.cuh: rows of a tile, elements of a span, warps of a block at most. */
 const TILE_ROWS = 16;
 const SPAN = 256;
 const MOST_WARPS = 16;
 /** Warps of a multiprocessor that keep its memory busy. */
 const BUSY_WARPS = 16;
 
-/** Shared memory of a warp: a span of a tile, and of x with padding. */
-function stageBytes(weight: typeof BLOCKED[number], columns: number): number {
+/** Shared memory of a warp: a span of a tile of blocks, and of x with padding. */
+function stageBytes(weight: typeof TILED[number], columns: number): number {
+  if (weight === "bf16") return columns * byteLengthOf("bf16", SPAN + 32);
   return TILE_ROWS * byteLengthOf(weight, SPAN) + columns * byteLengthOf("bf16", SPAN + 8);
 }
 
-/** Products of bf16 with quantized weights, on tensor cores: a block of warps for 16 rows of the weight. */
+/** Products of bf16 on tensor cores: a block of warps for 16 rows of the weight. */
 function tiled(cuda: CudaContext) {
-  const names = BLOCKED.flatMap((weight) =>
-    COLUMNS.map((columns) => `matvec_${weight}_bf16_${columns}` as const)
-  );
-  const kernels = cuda.load("linear", ptx, names);
+  const kernels = cuda.load("linear", ptx, TILE_KERNELS);
   return (
-    weight: typeof BLOCKED[number],
+    weight: typeof TILED[number],
     n: number,
     o: number,
     i: number,
     args: readonly KernelArg[],
   ): void => {
-    const columns = n === 1 ? 1 : 8, bytes = stageBytes(weight, columns);
+    const columns = weight !== "bf16" && n === 1 ? 1 : 8, bytes = stageBytes(weight, columns);
     const tiles = Math.ceil(o / TILE_ROWS), spans = Math.ceil(i / SPAN);
-    const sums = 4 * MOST_WARPS * TILE_ROWS * columns;
+    const sums = 4 * MOST_WARPS * TILE_ROWS * (columns + 1);
     const most = Math.min(MOST_WARPS, Math.floor((cuda.maxSharedBytes - sums) / bytes));
     const filling = Math.floor(tiles * spans / (BUSY_WARPS * cuda.multiprocessors));
     const rounds = Math.max(Math.ceil(spans / most), Math.min(filling, Math.ceil(spans / 4)));
     const warps = Math.ceil(spans / Math.max(1, rounds));
-    const kernel = kernels[`matvec_${weight}_bf16_${columns}`];
+    const kernel = weight === "bf16"
+      ? kernels.matvec_tiles_bf16_8
+      : kernels[`matvec_tiles_${weight}_${n === 1 ? 1 : 8}`];
     cuda.launch(kernel, [tiles, 1, 1], [WARP, warps, 1], warps * bytes, args);
   };
 }
