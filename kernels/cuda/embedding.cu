@@ -133,18 +133,26 @@ constexpr int MOST_CHUNK = 64; // rows of a chunk at most
 constexpr int ADDED = 4;       // rows of a chunk that are on their way together
 constexpr int COLUMNS = 4;     // of a thread at a time
 
-// Four numbers of a row in f32.
-DEVICE void load_columns(float *x, const float *row, int at, int c, bool packed) { load_floats(x, row, at, c, packed); }
-DEVICE void load_columns(float *x, const bf16 *row, int at, int c, bool packed) {
-  if (packed) {
-    uint2 words = *(const uint2 *)(row + at);
-    x[0] = float_of(words.x << 16), x[1] = float_of(words.x & 0xffff0000u);
-    x[2] = float_of(words.y << 16), x[3] = float_of(words.y & 0xffff0000u);
-    return;
-  }
+// Four neighbouring numbers of a row as they lie there: converting them at once would be waiting for them.
+template <typename T>
+struct Four {
+  Pack<T> pack; // of bf16 the first half
+
+  DEVICE float number(int i) const { return pack.number(i); }
+  DEVICE void load(const float *row, int at, int c, bool packed) { pack = load_pack(row, at, c, packed); }
+  DEVICE void load(const bf16 *row, int at, int c, bool packed) {
+    if (packed) {
+      uint2 words = *(const uint2 *)(row + at);
+      pack.words[0] = words.x;
+      pack.words[1] = words.y;
+      return;
+    }
+    pack = Pack<T>{{0, 0, 0, 0}};
 #pragma unroll
-  for (int i = 0; i < COLUMNS; i++) x[i] = at + i < c ? to_float(row[at + i]) : 0;
-}
+    for (int i = 0; i < COLUMNS; i++)
+      if (at + i < c) pack.set(i, row[at + i]);
+  }
+};
 
 // A chunk of the sorted rows. tokens[0] is that of the row before it, -1 where there is none, as behind the last one.
 struct Chunk {
@@ -168,13 +176,15 @@ DEVICE void embedding_backward(float *dtable, float *partial, const T *dout, con
   for (int at = threadIdx.x * COLUMNS; at < c; at += blockDim.x * COLUMNS) {
     float sum[COLUMNS] = {0};
     for (int begin = 0; begin < length; begin += ADDED) {
-      float x[ADDED][COLUMNS], old[ADDED][COLUMNS] = {{0}};
+      Four<T> x[ADDED];
+      Pack<float> old[ADDED];
 #pragma unroll
       for (int k = 0; k < ADDED; k++) {
         int i = begin + k;
         if (i >= length) continue;
-        load_columns(x[k], dout + (size_t)chunk.rows[i] * c, at, c, packed);
-        if (!chunk.is_same(i)) load_floats(old[k], dtable + (size_t)chunk.tokens[i + 1] * c, at, c, table_packed);
+        x[k].load(dout + (size_t)chunk.rows[i] * c, at, c, packed);
+        old[k] = Pack<float>{{0, 0, 0, 0}};
+        if (!chunk.is_same(i)) old[k] = load_pack(dtable + (size_t)chunk.tokens[i + 1] * c, at, c, table_packed);
       }
 #pragma unroll
       for (int k = 0; k < ADDED; k++) {
@@ -182,7 +192,7 @@ DEVICE void embedding_backward(float *dtable, float *partial, const T *dout, con
         if (i >= length) continue;
         bool is_first = !chunk.is_same(i), is_last = i == length - 1 || !chunk.is_same(i + 1);
 #pragma unroll
-        for (int j = 0; j < COLUMNS; j++) sum[j] = (is_first ? old[k][j] : sum[j]) + x[k][j];
+        for (int j = 0; j < COLUMNS; j++) sum[j] = (is_first ? old[k].number(j) : sum[j]) + x[k].number(j);
         if (!is_last) continue;
         bool is_earlier = chunk.tokens[0] == chunk.tokens[i + 1];
         float *to = is_earlier ? partial + (size_t)blockIdx.x * c : dtable + (size_t)chunk.tokens[i + 1] * c;
