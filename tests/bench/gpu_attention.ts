@@ -1,5 +1,5 @@
 // Attention alone on a CUDA card, forward and backward, beside PyTorch's scaled_dot_product_attention. A card of compute
-// capability 9.0 measures both forward kernels it has.
+// capability 9.0 measures both sets of kernels that it has.
 
 import { attentionWidth } from "../../lib/model/config.ts";
 import { openBenchBackend } from "./gpu_device.ts";
@@ -22,7 +22,7 @@ export async function attentionTables(
 ): Promise<Table[]> {
   const measure = () => measureAttention(sizes);
   const { forwardMs, backwardMs, productTflops, capability } = await withHopper("0", measure);
-  const hopperMs = capability === "9.0" ? (await withHopper("1", measure)).forwardMs : null;
+  const hopper = capability === "9.0" ? await withHopper("1", measure) : null;
   const peer = await runTorch(torch, "attention", sizes);
   const { batch: B, length: T, model } = sizes, { numHeads: H, numKvHeads: K, headDim: D } = model;
   const flops = 2 * B * T * T * attentionWidth(model);
@@ -42,9 +42,12 @@ export async function attentionTables(
     ],
     rows: [
       row("forward", forwardMs, 1, theirs[0]),
-      ...hopperMs === null ? [] : [row(`forward, ${HOPPER}=1`, hopperMs, 1, theirs[0])],
       row("backward", backwardMs, BACKWARD_PRODUCTS, theirs[1]),
       row("both", forwardMs + backwardMs, 1 + BACKWARD_PRODUCTS, both),
+      ...hopper === null ? [] : [
+        row(`forward, ${HOPPER}=1`, hopper.forwardMs, 1, theirs[0]),
+        row(`backward, ${HOPPER}=1`, hopper.backwardMs, BACKWARD_PRODUCTS, theirs[1]),
+      ],
     ],
     notes: [
       peerNote(peer),

@@ -5,9 +5,9 @@ import ptx from "../../../kernels/dist/attention.ptx" with { type: "text" };
 import backwardPtx from "../../../kernels/dist/attention_backward.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import type { Tensor } from "../../core/tensor.ts";
-import { hopperForward } from "./attention_hopper.ts";
+import { hopperKernels, type TileKernel } from "./attention_hopper.ts";
 import { part, plainAttention } from "./attention_plain.ts";
-import { type CudaContext, type CudaKernel, type Extent, i32 } from "./context.ts";
+import { type CudaContext, type CudaKernel, type Extent, i32, type KernelArg } from "./context.ts";
 import { SCRATCH } from "./footprint.ts";
 import { flat, packWidth, scalarOf } from "./geometry.ts";
 
@@ -45,59 +45,55 @@ const CUTS = {
 
 /** The kernels of one head width. */
 interface TiledKernels {
-  readonly cut: Cut;
-  readonly forward: CudaKernel;
-  readonly cached: CudaKernel;
-  readonly backwardKeys: CudaKernel;
-  readonly backwardQueries: CudaKernel;
+  readonly forward: TileKernel;
+  readonly cached: TileKernel;
+  readonly backwardKeys: TileKernel;
+  readonly backwardQueries: TileKernel;
   readonly backwardSum: CudaKernel;
 }
 
 /** Loads the kernels of attention; allocates nothing per call. */
 export function attentionOps(cuda: CudaContext) {
   const plain = plainAttention(cuda);
-  const hopper = hopperForward(cuda);
   const tiledKernels = scalarOf(cuda) === "bf16"
     ? loadTiled(cuda)
     : new Map<number, TiledKernels>();
   /** Null when these tensors cannot be read in whole packs of 16 bytes, or are of a width without tiles. */
   const tiledFor = (d: number, ...tensors: readonly Tensor[]) =>
     tensors.every(({ byteOffset }) => byteOffset % 16 === 0) ? tiledKernels.get(d) ?? null : null;
+  /** Tiles last, so that the kernels can begin with those that take longest. */
+  const launch = (
+    { kernel, rows, threads, sharedBytes }: TileKernel,
+    heads: number,
+    [b, t]: readonly [b: number, t: number],
+    args: readonly KernelArg[],
+  ) => cuda.launch(kernel, [heads, b, Math.ceil(t / rows)], threads, sharedBytes, args);
   return {
     attentionForward(out, lse, qkv) {
       const [b, t, h, d] = out.shape, k = (qkv.shape[2] - h) / 2;
       const tiled = tiledFor(d, out, qkv);
       if (tiled === null) return plain.forward(out, lse, qkv);
-      const args = [out, lse, qkv, i32(t), i32(h), i32(k)], newer = hopper.get(d);
-      if (newer !== undefined) {
-        const { kernel, queries, threads, sharedBytes } = newer;
-        return cuda.launch(kernel, grid(h, b, t, queries), threads, sharedBytes, args);
-      }
-      const bytes = forwardBytes(tiled.cut, d);
-      cuda.launch(tiled.forward, grid(h, b, t, QUERIES), THREADS, bytes, args);
+      launch(tiled.forward, h, [b, t], [out, lse, qkv, i32(t), i32(h), i32(k)]);
     },
     attentionBackward(dQkv, dOut, qkv, out, lse) {
       const [b, t, h, d] = out.shape, k = (qkv.shape[2] - h) / 2;
       const tiled = tiledFor(d, dQkv, dOut, qkv);
-      const splits = tiled === null ? 1 : splitsOf(cuda, { b, t, h, k, d }, tiled.cut);
+      const splits = tiled === null ? 1 : splitsOf(cuda, { b, t, h, k, d }, tiled.backwardKeys);
       const partCount = splits > 1 ? splits * b * t * 2 * k * d : 0, deltaCount = b * h * t;
       const scratch = cuda.scratch(partCount + deltaCount);
       const parts = splits > 1 ? part(scratch, "parts", 0, partCount) : null;
       const delta = part(scratch, "delta", partCount, deltaCount);
       plain.delta(delta, dOut, out, k);
       if (tiled === null) return plain.backward(dQkv, [dOut, qkv, lse, delta], h);
-      const { cut, backwardKeys, backwardQueries, backwardSum } = tiled;
       const inputs = [dOut, qkv, lse, delta, i32(t), i32(h), i32(k)];
       const keys = [dQkv, parts, ...inputs, i32(splits), i32(h / k / splits)];
-      const keysBytes = backwardKeysBytes(cut, d), queriesBytes = backwardQueriesBytes(cut, d);
-      cuda.launch(backwardKeys, grid(splits * k, b, t, cut.keptKeys), THREADS, keysBytes, keys);
+      launch(tiled.backwardKeys, splits * k, [b, t], keys);
       if (parts !== null) {
         const sum = flat(b * t * 2 * k * d / packWidth("bf16"));
         const sizes = [i32(splits), i32(b * t), i32(2 * k * d), i32((h + 2 * k) * d)];
-        cuda.launch(backwardSum, sum.grid, sum.block, 0, [dQkv, parts, ...sizes]);
+        cuda.launch(tiled.backwardSum, sum.grid, sum.block, 0, [dQkv, parts, ...sizes]);
       }
-      const queries = grid(h, b, t, QUERIES);
-      cuda.launch(backwardQueries, queries, THREADS, queriesBytes, [dQkv, ...inputs]);
+      launch(tiled.backwardQueries, h, [b, t], [dQkv, ...inputs]);
     },
     attentionCached(out, qkv, keys, values, positions) {
       const [b, t, h, d] = out.shape, k = keys.shape[1], s = keys.shape[2];
@@ -106,15 +102,9 @@ export function attentionOps(cuda: CudaContext) {
         return plain.cached(out, qkv, keys, values, positions);
       }
       const args = [out, qkv, keys, values, positions, i32(t), i32(h), i32(k), i32(s)];
-      const bytes = forwardBytes(tiled.cut, d);
-      cuda.launch(tiled.cached, grid(h, b, t, QUERIES), THREADS, bytes, args);
+      launch(tiled.cached, h, [b, t], args);
     },
   } satisfies Partial<Ops>;
-}
-
-/** Tiles last, so that the kernels can begin with those that take longest. */
-function grid(heads: number, b: number, t: number, rows: number): Extent {
-  return [heads, b, Math.ceil(t / rows)];
 }
 
 function loadTiled(cuda: CudaContext): ReadonlyMap<number, TiledKernels> {
@@ -127,14 +117,30 @@ function loadTiled(cuda: CudaContext): ReadonlyMap<number, TiledKernels> {
   const forward = cuda.load("attention", ptx, names);
   const sum = "attention_backward_sum";
   const backward = cuda.load("attention_backward", backwardPtx, [...backwardNames, sum]);
-  return new Map(TILED_WIDTHS.map((d) => [d, {
-    cut: CUTS[d],
-    forward: forward[`attention_forward_${d}`],
-    cached: forward[`attention_cached_${d}`],
-    backwardKeys: backward[`attention_backward_keys_${d}`],
-    backwardQueries: backward[`attention_backward_queries_${d}`],
-    backwardSum: backward[sum],
-  }]));
+  const hopper = hopperKernels(cuda);
+  return new Map(TILED_WIDTHS.map((d) => {
+    const cut = CUTS[d], bytes = forwardBytes(cut, d);
+    return [d, {
+      forward: tile(forward[`attention_forward_${d}`], QUERIES, bytes),
+      cached: tile(forward[`attention_cached_${d}`], QUERIES, bytes),
+      backwardKeys: tile(
+        backward[`attention_backward_keys_${d}`],
+        cut.keptKeys,
+        backwardBytes(cut, queryTileBytes(cut.backwardTurn, d), keyTileBytes(cut.keptKeys, d)),
+      ),
+      backwardQueries: tile(
+        backward[`attention_backward_queries_${d}`],
+        QUERIES,
+        backwardBytes(cut, keyTileBytes(cut.backwardTurn, d), queryTileBytes(QUERIES, d)),
+      ),
+      backwardSum: backward[sum],
+      ...hopper.get(d),
+    }];
+  }));
+}
+
+function tile(kernel: CudaKernel, rows: number, sharedBytes: number): TileKernel {
+  return { kernel, rows, threads: THREADS, sharedBytes };
 }
 
 /** Shared memory of a tile of keys and one of values. */
@@ -152,16 +158,6 @@ function forwardBytes({ turnKeys }: Cut, d: number): number {
   return QUERIES * d * BF16_BYTES + 2 * keyTileBytes(turnKeys, d);
 }
 
-/** Turns are queries. */
-function backwardKeysBytes(cut: Cut, d: number): number {
-  return backwardBytes(cut, queryTileBytes(cut.backwardTurn, d), keyTileBytes(cut.keptKeys, d));
-}
-
-/** Turns are keys. */
-function backwardQueriesBytes(cut: Cut, d: number): number {
-  return backwardBytes(cut, keyTileBytes(cut.backwardTurn, d), queryTileBytes(QUERIES, d));
-}
-
 /** Two places for what comes in turns, then what is kept, which may lie in the second one. */
 function backwardBytes({ isKept }: Cut, turnBytes: number, keptBytes: number): number {
   return turnBytes + (isKept ? Math.max(turnBytes, keptBytes) : turnBytes + keptBytes);
@@ -174,8 +170,8 @@ type Sizes = Readonly<Record<"b" | "t" | "h" | "k" | "d", number>>;
  * Parts that the heads of a group are cut into for the gradients of keys, a block each: doubled until the device is full,
  * as long as parts are equal and their sums fit in the scratch memory that is there.
  */
-function splitsOf(cuda: CudaContext, { b, t, h, k, d }: Sizes, { keptKeys }: Cut): number {
-  const blocks = b * k * Math.ceil(t / keptKeys), wanted = MIN_BLOCKS * cuda.multiprocessors;
+function splitsOf(cuda: CudaContext, { b, t, h, k, d }: Sizes, { rows }: TileKernel): number {
+  const blocks = b * k * Math.ceil(t / rows), wanted = MIN_BLOCKS * cuda.multiprocessors;
   const most = (SCRATCH.byteLength / F32_BYTES - b * h * t) / (b * t * 2 * k * d);
   let splits = 1;
   while (splits * blocks < wanted && h / k % (2 * splits) === 0 && 2 * splits <= most) splits *= 2;
