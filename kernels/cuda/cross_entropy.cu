@@ -34,11 +34,11 @@ struct Softmax {
 template <typename T>
 DEVICE void cross_entropy_forward(float *losses, const T *logits, const int *targets, int v) {
   int index = blockIdx.x, target = targets[index];
+  Row<T, KEPT> row(logits, index, v, LOWEST); // on its way before the target is known
   if (target < 0) {
     if (threadIdx.x == 0) losses[index] = 0;
     return;
   }
-  Row<T, KEPT> row(logits, index, v, LOWEST);
   Softmax<T> softmax(row);
   if (threadIdx.x == 0) losses[index] = softmax.loss(to_float(row.row[target]));
 }
@@ -56,6 +56,7 @@ DEVICE void cross_entropy_forward_backward(float *losses, T *logits, const int *
   int index = blockIdx.x, target = targets[index];
   T *to = logits + (size_t)index * v;
   bool packed = is_packed(logits, v);
+  Row<T, KEPT> row(logits, index, v, LOWEST); // on its way before the target is known
   if (target < 0) {
     float zeros[WIDTH] = {0};
     for (int at = threadIdx.x * WIDTH; at < v; at += blockDim.x * WIDTH) store_floats(to, at, v, packed, zeros);
@@ -63,7 +64,6 @@ DEVICE void cross_entropy_forward_backward(float *losses, T *logits, const int *
     return;
   }
   float target_logit = to_float(to[target]);
-  Row<T, KEPT> row(logits, index, v, LOWEST);
   Softmax<T> softmax(row); // its barriers stand between reading target_logit and the gradient
   float factor = scale / softmax.sum;
   row.each([&](int, int at, const Pack<T> &pack) {
