@@ -1,14 +1,13 @@
 // The product of matvec.wgsl with a weight of 16 or fewer bits an element, where a processor plays the graphics card: its
 // lanes load 16 bytes each of a texture at once, so the weight lies in one, as weight_pack.wgsl says. A lane owns every
-// eighth of WEIGHT_ROWS · LANES_TOGETHER rows of the weight, which share what it loads of the left operand. Needs
-// matvec.wgsl before it.
+// eighth of 128 rows of the weight, which share what it loads of the left operand. Needs matvec.wgsl before it.
 //
-// Loops whose count is a constant index arrays of that length, which such drivers unroll and keep in registers. Rows of
-// the left operand are written out: loops around loops stay loops.
+// A loop whose count is a constant indexes arrays of that length: such drivers unroll it and keep them in registers. The
+// rows of the left operand are written out, because loops around loops stay loops.
 
 @group(0) @binding(2) var packed: texture_storage_2d<rgba32uint, read>;
 
-const WEIGHT_ROWS = 16u;
+const ROW_FOURS = 4u; // of a lane's rows of the weight
 const LANES_TOGETHER = 8u;
 const BLOCKS_TOGETHER = 4u; // their scales are a texel
 
@@ -17,12 +16,23 @@ override BLOCK_TEXELS: u32 = select(select(4u, 2u, DTYPE == Q8_0), 1u, DTYPE == 
 override GROUP_TEXELS: u32 = BLOCKS_TOGETHER * BLOCK_TEXELS + select(0u, 1u, IS_QUANTIZED);
 override STEPS: u32 = 4u / BLOCK_TEXELS; // of eight elements in a texel
 
-var<private> scales: array<vec4<f32>, WEIGHT_ROWS>;
-var<private> words: array<vec4<u32>, WEIGHT_ROWS>;
-var<private> lows: array<vec4<f32>, WEIGHT_ROWS>;
-var<private> highs: array<vec4<f32>, WEIGHT_ROWS>;
-var<private> step_scales: array<f32, WEIGHT_ROWS>;
-var<private> totals: array<array<f32, WEIGHT_ROWS>, MAX_ROWS>;
+// Of four rows each: scales of four blocks, a texel, the four elements of a step as columns, and sums.
+var<private> scales: array<mat4x4<f32>, ROW_FOURS>;
+var<private> words: array<array<vec4<u32>, 4>, ROW_FOURS>;
+var<private> lows: array<mat4x4<f32>, ROW_FOURS>;
+var<private> highs: array<mat4x4<f32>, ROW_FOURS>;
+var<private> step_scales: array<vec4<f32>, ROW_FOURS>;
+var<private> totals: array<array<vec4<f32>, ROW_FOURS>, MAX_ROWS>;
+
+// The texels of four rows, of which the first lies in row `y` of the texture. Beyond the last one they are any or zero.
+fn packed_four(x: u32, y: u32) -> array<vec4<u32>, 4> {
+  return array<vec4<u32>, 4>(
+    textureLoad(packed, vec2<u32>(x, y)),
+    textureLoad(packed, vec2<u32>(x, y + 1u)),
+    textureLoad(packed, vec2<u32>(x, y + 2u)),
+    textureLoad(packed, vec2<u32>(x, y + 3u)),
+  );
+}
 
 // Quantized numbers are converted where they lie in their word, without their offset: they come out times these powers of
 // two, by which the left operand is divided instead.
@@ -82,22 +92,38 @@ fn add_row(m: u32, low: u32, high: u32) {
   let offset = select(128.0, 8.0, DTYPE == Q4_0) * dot(left_low + left_high, vec4<f32>(1.0));
   let near = left_low * low_places();
   let far = left_high * high_places();
-  for (var r = 0u; r < WEIGHT_ROWS; r++) {
-    let product = dot(lows[r], near) + dot(highs[r], far);
+  for (var f = 0u; f < ROW_FOURS; f++) {
+    let product = near * lows[f] + far * highs[f];
     if (IS_QUANTIZED) {
-      totals[m][r] += step_scales[r] * (product - offset);
+      totals[m][f] += step_scales[f] * (product - offset);
     } else {
-      totals[m][r] += product;
+      totals[m][f] += product;
     }
   }
 }
 
 // Adds what step `step` of all rows' words gives; the words start at depth `k`, in block `block` of their group.
 fn add_step(step: u32, block: u32, k: u32) {
-  for (var r = 0u; r < WEIGHT_ROWS; r++) {
-    lows[r] = low_four(words[r], step);
-    highs[r] = high_four(words[r], step);
-    step_scales[r] = scales[r][block];
+  for (var f = 0u; f < ROW_FOURS; f++) {
+    let four = words[f];
+    lows[f] = mat4x4<f32>(
+      low_four(four[0], step),
+      low_four(four[1], step),
+      low_four(four[2], step),
+      low_four(four[3], step),
+    );
+    highs[f] = mat4x4<f32>(
+      high_four(four[0], step),
+      high_four(four[1], step),
+      high_four(four[2], step),
+      high_four(four[3], step),
+    );
+    step_scales[f] = vec4<f32>(
+      scales[f][0][block],
+      scales[f][1][block],
+      scales[f][2][block],
+      scales[f][3][block],
+    );
   }
   let low = k + select(8u, 4u, DTYPE == Q4_0) * step;
   let high = low + select(4u, 16u, DTYPE == Q4_0);
@@ -125,17 +151,24 @@ fn add_texel(block: u32, k: u32) {
   }
 }
 
-fn store_row(m: u32, first: u32) {
-  for (var r = 0u; r < WEIGHT_ROWS; r++) {
-    let n = first + LANES_TOGETHER * r;
-    if (n < p.n) {
-      let at = m * p.out_width + p.out_column + n;
-      out[p.out_at + at] = totals[m][r] + add_addend(at);
-    }
+fn store(m: u32, n: u32, total: f32) {
+  if (n < p.n) {
+    let at = m * p.out_width + p.out_column + n;
+    out[p.out_at + at] = total + add_addend(at);
   }
 }
 
-// Rows are whole blocks; GROUP is LANES_TOGETHER. Rows beyond the last are of any texel or zero, and are not stored.
+fn store_row(m: u32, first: u32) {
+  for (var f = 0u; f < ROW_FOURS; f++) {
+    let n = first + 4u * LANES_TOGETHER * f;
+    store(m, n, totals[m][f].x);
+    store(m, n + LANES_TOGETHER, totals[m][f].y);
+    store(m, n + 2u * LANES_TOGETHER, totals[m][f].z);
+    store(m, n + 3u * LANES_TOGETHER, totals[m][f].w);
+  }
+}
+
+// Rows are whole blocks; GROUP is LANES_TOGETHER.
 @compute @workgroup_size(GROUP)
 fn product_packed(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -143,21 +176,26 @@ fn product_packed(
   @builtin(local_invocation_index) lane: u32,
 ) {
   p = parameters;
-  let y = (group.x + group.y * groups.x) * WEIGHT_ROWS;
+  let y = (group.x + group.y * groups.x) * 4u * ROW_FOURS;
   let blocks = p.k / BLOCK;
   for (var b = 0u; b < blocks; b += BLOCKS_TOGETHER) {
     var x = lane + LANES_TOGETHER * (b / BLOCKS_TOGETHER * GROUP_TEXELS);
     if (IS_QUANTIZED) {
-      for (var r = 0u; r < WEIGHT_ROWS; r++) {
-        let texel = textureLoad(packed, vec2<u32>(x, y + r));
-        scales[r] = bitcast<vec4<f32>>(texel);
+      for (var f = 0u; f < ROW_FOURS; f++) {
+        let four = packed_four(x, y + 4u * f);
+        scales[f] = mat4x4<f32>(
+          bitcast<vec4<f32>>(four[0]),
+          bitcast<vec4<f32>>(four[1]),
+          bitcast<vec4<f32>>(four[2]),
+          bitcast<vec4<f32>>(four[3]),
+        );
       }
       x += LANES_TOGETHER;
     }
     let texels = min(BLOCKS_TOGETHER, blocks - b) * BLOCK_TEXELS;
     for (var i = 0u; i < texels; i++) {
-      for (var r = 0u; r < WEIGHT_ROWS; r++) {
-        words[r] = textureLoad(packed, vec2<u32>(x + LANES_TOGETHER * i, y + r));
+      for (var f = 0u; f < ROW_FOURS; f++) {
+        words[f] = packed_four(x + LANES_TOGETHER * i, y + 4u * f);
       }
       add_texel(i / BLOCK_TEXELS, b * BLOCK + 8u * STEPS * i);
     }

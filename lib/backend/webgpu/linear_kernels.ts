@@ -113,7 +113,7 @@ const RIGHT_PLACE = 1;
 const UNPACK_GROUP = 64;
 const UNPACK_COUNT = 32;
 
-/** LANES_TOGETHER and WEIGHT_ROWS of matvec_packed.wgsl. */
+/** LANES_TOGETHER of matvec_packed.wgsl, and rows of the weight that a lane owns there. */
 const PACKED_LANES = 8;
 const PACKED_ROWS = 16;
 
