@@ -157,9 +157,13 @@ void gather(const Deposit *lanes) {
     }
   }
   if (first.product.is_a_shared) {
+    // The manual does not say that a warp reads its own rows only.
     const Descriptor a(first.product.a);
-    for (unsigned m = 0; m < 16; m++) {
-      for (unsigned k = 0; k < DEPTH; k++) state.a[m][k] = read(a.by_columns(warp % GROUP_WARPS * 16 + m, k));
+    for (unsigned m = 0; m < GROUP_WARPS * 16; m++) {
+      for (unsigned k = 0; k < DEPTH; k++) {
+        const float value = read(a.by_columns(m, k));
+        if (m / 16 == warp % GROUP_WARPS) state.a[m % 16][k] = value;
+      }
     }
     return;
   }
