@@ -29,24 +29,26 @@ const bf16 = (...shape: number[]) => ({ dtype: "bf16", shape }) as const;
 const f32 = (...shape: number[]) => ({ dtype: "f32", shape }) as const;
 const i32 = (...shape: number[]) => ({ dtype: "i32", shape }) as const;
 
-/** The kernels of a training step. */
-export function trainingCases(ops: Backend): AccessCases {
-  const arena = ops.allocate("accesses of training", {
-    ...{ x: bf16(N, C), out: bf16(N, C), dX: bf16(N, C), rstd: f32(N), losses: f32(M) },
-    ...{ norm: bf16(C), dNorm: f32(C), tokens: i32(TOKENS), targets: i32(M) },
-    ...{ table: bf16(IDS, C), dTable: f32(IDS, C) },
+/** The kernels of the blocks in a training step. */
+export function blockCases(ops: Backend): AccessCases {
+  const arena = ops.allocate("accesses of blocks", {
+    ...{
+      x: bf16(N, C),
+      out: bf16(N, C),
+      dX: bf16(N, C),
+      rstd: f32(N),
+      norm: bf16(C),
+      dNorm: f32(C),
+    },
+    ...{ tokens: i32(TOKENS), table: bf16(IDS, C), dTable: f32(IDS, C) },
     ...{ qkv: bf16(1, N, H + 2 * K, D), positions: i32(1, N), rope: f32(N, D) },
-    ...{ gateUp: bf16(N / 8, 2 * F), half: bf16(N / 8, F), logits: bf16(M, V) },
-    ...{ param: bf16(P), master: f32(P), grad: f32(P), m: f32(P), v: f32(P) },
-    ...{ sum: f32(1), clip: f32(2), schedule: f32(2) },
+    ...{ gateUp: bf16(N / 8, 2 * F), half: bf16(N / 8, F) },
   });
   const t = arena.tensors;
   for (const one of [t.x, t.out, t.dX, t.norm, t.rstd, t.table, t.qkv, t.rope, t.gateUp, t.half]) {
     ops.fill(one, 1);
   }
-  for (const one of [t.master, t.grad, t.m, t.v, t.clip, t.schedule, t.logits]) ops.fill(one, 1);
   ops.write(t.tokens, Int32Array.from({ length: TOKENS }, (_, i) => i * 7919 % IDS));
-  ops.write(t.targets, Int32Array.from({ length: M }, (_, i) => i));
   ops.write(t.positions, Int32Array.from({ length: N }, (_, i) => i));
   const chosen = rows(t.x, 0, TOKENS), rotated = BF16 * N * (H + K) * D;
   const mlpRows = N / 8, mlp = BF16 * mlpRows * F;
@@ -92,6 +94,21 @@ export function trainingCases(ops: Backend): AccessCases {
       run: () => ops.swigluBackward(t.gateUp, t.half, t.gateUp),
       bytes: 5 * mlp,
     },
+  ];
+  return { cases, [Symbol.dispose]: () => arena[Symbol.dispose]() };
+}
+
+/** The kernels of losses and of the optimizer. */
+export function updateCases(ops: Backend): AccessCases {
+  const arena = ops.allocate("accesses of an update", {
+    ...{ logits: bf16(M, V), targets: i32(M), losses: f32(M) },
+    ...{ param: bf16(P), master: f32(P), grad: f32(P), m: f32(P), v: f32(P) },
+    ...{ sum: f32(1), clip: f32(2), schedule: f32(2) },
+  });
+  const t = arena.tensors;
+  for (const one of [t.master, t.grad, t.m, t.v, t.clip, t.schedule, t.logits]) ops.fill(one, 1);
+  ops.write(t.targets, Int32Array.from({ length: M }, (_, i) => i));
+  const cases: AccessCase[] = [
     {
       name: "crossEntropyForwardBackward",
       run: () => ops.crossEntropyForwardBackward(t.losses, t.logits, t.targets, 1 / M),

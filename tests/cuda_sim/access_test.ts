@@ -2,12 +2,13 @@
 
 import assert from "node:assert/strict";
 import type { Backend } from "../../lib/core/backend.ts";
-import { type AccessCases, decodingCases, trainingCases } from "./access_cases.ts";
+import { type AccessCases, blockCases, decodingCases, updateCases } from "./access_cases.ts";
 import { accessesOf, complaints, sumAccesses } from "./access_report.ts";
 import { cudaForTests } from "./device.ts";
 
 const GROUPS: Readonly<Record<string, (ops: Backend) => AccessCases>> = {
-  training: trainingCases,
+  blocks: blockCases,
+  updates: updateCases,
   decoding: decodingCases,
 };
 
