@@ -1,5 +1,5 @@
 // What all kernels share: element types, packed 16-byte access, sums over a warp and over the threads of a row. Inline PTX
-// stands here and in mma.cuh only, each with a second body for the simulator of the tests (CUDA_SIM).
+// stands here, in mma.cuh and in mma_hopper.cuh only, each with a second body for the simulator of the tests (CUDA_SIM).
 
 #ifndef TINYLLAMA_DEVICE_CUH
 #define TINYLLAMA_DEVICE_CUH

@@ -98,10 +98,11 @@ DEVICE void wgmma(float d[N / 8][4], const uint32_t a[4], uint64_t b) {
 #endif
 
 // Where a product finds an operand: the address of its first row, at a multiple of 1024 bytes but for the columns skipped in
-// a panel, the bytes from panel to panel, which count for operands by rows only, and those from eight rows to the next.
-DEVICE uint64_t operand(uint32_t address, int panel_bytes) {
-  constexpr uint64_t SWIZZLE_128 = 1;
-  return (uint64_t)(address >> 4 & 0x3fff) | (uint64_t)(panel_bytes >> 4) << 16 | (uint64_t)(8 * PANEL_ROW_BYTES >> 4) << 32 | SWIZZLE_128 << 62;
+// a panel, the bytes from panel to panel, which count for operands by rows only, and those from eight rows to the next. The
+// address is a place and `skipped` bytes more: what is known when compiling is to be one number to add.
+DEVICE uint64_t operand(const void *place, int skipped, int panel_bytes) {
+  constexpr uint32_t UNIT = 16, SWIZZLE_128 = 1, HIGH = SWIZZLE_128 << 30 | 8 * PANEL_ROW_BYTES / UNIT;
+  return (uint64_t)HIGH << 32 | (shared_address(place) / UNIT + (skipped / UNIT + (panel_bytes / UNIT << 16)));
 }
 
 #endif

@@ -30,11 +30,11 @@ struct Panels {
   // Rows from `row` on, of which a product takes columns 16 step ... 16 step + 15.
   DEVICE uint64_t columns(int row, int step) const {
     constexpr int STEPS = PANEL / 16;
-    return operand(shared_address(place) + row * PANEL_ROW_BYTES + step / STEPS * PANEL_BYTES + step % STEPS * STEP_BYTES, 16);
+    return operand(place + row * PANEL_ROW_BYTES, step / STEPS * PANEL_BYTES + step % STEPS * STEP_BYTES, 16);
   }
 
   // Rows 16 step ... 16 step + 15.
-  DEVICE uint64_t rows(int step) const { return operand(shared_address(place) + step * 16 * PANEL_ROW_BYTES, PANEL_BYTES); }
+  DEVICE uint64_t rows(int step) const { return operand(place, step * 16 * PANEL_ROW_BYTES, PANEL_BYTES); }
 };
 
 #endif
