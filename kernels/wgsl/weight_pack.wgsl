@@ -1,6 +1,6 @@
-// Lays a weight of 16 or fewer bits an element out as matvec_packed.wgsl reads it: whole texels of four words, in the order
-// in which a processor's lanes load them. Texel (x, y) belongs to row 8 y + x % 8 of the weight and is its (x / 8)th.
-// Quantized rows are groups of four blocks: a texel with their scales as f32, then their numbers. Needs elements.wgsl.
+// Lays a weight of 16 or fewer bits an element out as matvec_packed.wgsl reads it: texels of four words, in the order in
+// which a processor's lanes load them. Texel (x, y) belongs to row 8 y + x % 8 of the weight and is its (x / 8)th.
+// Quantized rows are groups of four blocks: a texel of their scales in f32, then their numbers. Needs elements.wgsl.
 
 override DTYPE: u32 = BF16;
 override GROUP: u32 = 64u;
@@ -26,8 +26,7 @@ fn scale_bits(row: u32, block: u32) -> u32 {
 
 // Texel `index` of a row.
 fn texel_of(row: u32, index: u32) -> vec4<u32> {
-  let halves = DTYPE == BF16 || DTYPE == F16;
-  if (halves) {
+  if (DTYPE == BF16 || DTYPE == F16) {
     let at = p.weight_at + (row * p.k + 8u * index) / 2u;
     return vec4<u32>(
       weight_words[at],

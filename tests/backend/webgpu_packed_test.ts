@@ -1,5 +1,5 @@
-// Weights in the form in which products of few rows read them on a software adapter: made once, made again when the weight
-// was written, given back with it. On other adapters products read the weights themselves, and the same must hold.
+// Weights as products of few rows read them on a software adapter, packed: made once, made again when the weight was
+// written, given back with it. On other adapters products read the weights themselves, and the same must hold.
 
 import assert from "node:assert/strict";
 import { webgpuBackend } from "../../lib/backend/webgpu/backend.ts";

@@ -8,7 +8,7 @@ import type { PackedWeight, Upload } from "./texels.ts";
 export interface Dispatch {
   /** Copies of operands into textures, which the dispatch waits for. */
   readonly uploads: readonly Upload[];
-  /** What the dispatch writes: tensors, which makes their packed forms old, or a packed form, which it then need not. */
+  /** What it makes: a packed form, unless that is fresh, or a tensor, whose packed forms are then old. */
   readonly written: GpuBuffer | PackedWeight | null;
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;

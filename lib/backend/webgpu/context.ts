@@ -153,8 +153,9 @@ export class GpuContext {
   /**
    * Enqueues `kernel` on `groups` workgroups. The uniform holds, in this order: for each tensor the index of its first
    * element in its binding, counted in 32-bit words; then `integers` as u32; then `floats`. Null operands are bound to a
-   * dummy. Workgroups beyond the limit of x continue in y: a kernel's group is x + y · (number of groups in x). Of tensors of
-   * other types than f32 and i32, a kernel writes into none but its first operand.
+   * dummy. Workgroups beyond the limit of x continue in y: a kernel's group is x + y · (number of groups in x).
+   *
+   * A kernel writes into its first operand; into further ones only where they are f32 or i32, which have no packed form.
    */
   run(
     kernel: Kernel,

@@ -67,7 +67,7 @@ interface Profile {
   readonly tilings: readonly Tiling[];
   /** A tiling with fewer workgroups than this leaves parts of the adapter idle. */
   readonly minTiles: number;
-  /** Whether 16 bytes at once are cheaper than words: operands are read as texels, and products of few rows pack weights. */
+  /** Whether 16 bytes at once are cheaper than words: operands are texels, and products of few rows pack weights. */
   readonly usesTexels: boolean;
   /** Threads that share rows of a weight in matvec.wgsl, and threads of its workgroups. */
   readonly lanes: number;
@@ -192,7 +192,7 @@ function multiplyTiled(gpu: GpuContext, product: Product): void {
   gpu.run(kernel, tensorsOf(product, operands), integers, [], tileCount(product, tiling));
 }
 
-/** Enqueues what packs a weight, which runs once unless the weight is written again; null where there is no packed form. */
+/** Enqueues the packing of a weight, which runs again only once that was written; null where it has no packed form. */
 function packed(gpu: GpuContext, weight: Tensor, k: number): PackedOperand | null {
   const { dtype } = weight;
   if (dtype === "f32" || dtype === "i32" || k % QUANT_BLOCK !== 0) return null;

@@ -145,8 +145,8 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
   }
 
   /**
-   * The texture of `width` x `height` texels of four words for the packed form of a weight; it lives as long as the weight
-   * and stands in no memory table. Null where textures are smaller, and after the device had no memory for one.
+   * The texture of `width` x `height` texels of four words for a weight's packed form; it lives as long as the weight and
+   * stands in no memory table. Null where textures are smaller, and after the device had no memory for one.
    */
   pack(weight: Tensor, width: number, height: number): PackedWeight | null {
     const { device } = this.#gpu, { packed } = this.place("pack", weight);
