@@ -102,8 +102,11 @@ void mma_bf16_16x8x16(float *d, const uint32_t *a, const uint32_t *b, const floa
 
 /** fence.proxy.async: products that begin after a barrier find what this thread has written to shared memory. */
 void fence_proxy_async();
-/** wgmma.fence.sync.aligned: products may use registers that the thread has used. */
-void wgmma_fence();
+/**
+ * wgmma.fence.sync.aligned: products may use registers that the thread has used. Like the other two with a line of the
+ * source, it has to be the same instruction for all warps of a warpgroup.
+ */
+void wgmma_fence(int line = __builtin_LINE());
 /**
  * wgmma.mma_async.sync.aligned.m64n`n`k16.f32.bf16.bf16: d = a · bᵀ, added to d where asked. Matrix descriptors of both
  * (K-major); d is the lane's n / 2 sums.
@@ -112,9 +115,9 @@ void wgmma_bf16(float *d, int n, uint64_t a, uint64_t b, bool is_added);
 /** The same with d += a · b, the lane's fragment of a, and the descriptor of b (N-major). */
 void wgmma_bf16(float *d, int n, const uint32_t *a, uint64_t b);
 /** wgmma.commit_group.sync.aligned */
-void wgmma_commit();
+void wgmma_commit(int line = __builtin_LINE());
 /** wgmma.wait_group.sync.aligned `pending` */
-void wgmma_wait(unsigned pending);
+void wgmma_wait(unsigned pending, int line = __builtin_LINE());
 
 /** One __global__ function. */
 struct Entry {

@@ -124,6 +124,7 @@ const MISTAKES: readonly (readonly [string, Name, number, RegExp])[] = [
   ["an operand that begins askew", "by_columns", 8, /does not begin at a multiple of 1024/],
   ["a warp that begins fewer", "by_columns", 9, /different (wgmma products|numbers of wgmma)/],
   ["a thread that ends before", "by_columns", 10, /thread ended before its wgmma products/],
+  ["waits of different branches", "by_columns", 11, /execute different wgmma instructions/],
   ["a fragment written over", "by_rows", 5, /are used before it is waited for/],
 ];
 for (const [name, kernel, mistake, message] of MISTAKES) {

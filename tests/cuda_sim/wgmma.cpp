@@ -1,7 +1,7 @@
 // Hopper's products of a warpgroup (wgmma.mma_async.m64nNk16 of bf16). They go on after they were begun: until a thread has
 // waited for them its registers hold nothing that can be used, and shared memory that they read may not change. Operands in
 // shared memory have the 128-byte swizzle. A warp's part of a product needs no other warp, so it is computed when the warp
-// begins it and shown when it is waited for; that all four warps begin the same products is checked.
+// begins it and shown when it is waited for; that all four warps execute the same instructions is checked.
 
 #include <algorithm>
 #include <memory>
@@ -71,7 +71,7 @@ static_assert(sizeof(Brought) <= DEPOSIT_BYTES);
 
 /** What a warp has begun; `a` and `b` are the operands of its newest product. */
 struct WarpState {
-  unsigned begun, taken;
+  unsigned begun, taken, passed;
   float a[16][DEPTH], b[DEPTH][MAX_COLUMNS];
   /** Of its newest product, until all lanes have it. */
   std::shared_ptr<Region> region;
@@ -79,6 +79,8 @@ struct WarpState {
 WarpState warp_states[MAX_WARPS];
 /** Of each warpgroup, by the warp that came first. */
 std::vector<Product> products[MAX_WARPS / GROUP_WARPS];
+/** Lines of the other instructions, likewise. */
+std::vector<int> lines[MAX_WARPS / GROUP_WARPS];
 unsigned thread_count, ended;
 
 ThreadState &own_state() { return states[access_state.thread]; }
@@ -177,6 +179,17 @@ void gather(const Deposit *lanes) {
   }
 }
 
+/** A fence, commit or wait at a line of the source, which all warps of a warpgroup come to. */
+void pass(int line) {
+  if (!is_first_of(exchange(~0u, "", 0))) return;
+  const unsigned warp = access_state.thread / 32;
+  std::vector<int> &all = lines[warp / GROUP_WARPS];
+  if (warp_states[warp].passed == all.size()) all.push_back(line);
+  if (all[warp_states[warp].passed++] != line) {
+    fault(LAUNCH_FAILURE, "warps of one warpgroup execute different wgmma instructions");
+  }
+}
+
 /** Registers of the running thread, from now on in use by a product of the open group. */
 Registers &use_registers(const void *place, size_t bytes) {
   ThreadState &state = own_state();
@@ -227,9 +240,10 @@ void begin_products(unsigned threads) {
   thread_count = threads;
   ended = 0;
   has_products = false;
-  for (WarpState &warp : warp_states) warp.begun = 0, warp.region.reset();
+  for (WarpState &warp : warp_states) warp.begun = warp.passed = 0, warp.region.reset();
   for (unsigned i = 0; i < threads; i++) states[i] = ThreadState();
   for (std::vector<Product> &all : products) all.clear();
+  for (std::vector<int> &all : lines) all.clear();
 }
 
 void end_products() {
@@ -267,8 +281,8 @@ void note_registers(const void *place, unsigned bytes) {
 
 void fence_proxy_async() { own_state().proxy_fences.push_back(++access_state.clock); }
 
-void wgmma_fence() {
-  exchange(~0u, "", 0);
+void wgmma_fence(int line) {
+  pass(line);
   ThreadState &state = own_state();
   state.has_fenced = true;
   for (Registers &one : state.registers) one.is_touched = false;
@@ -284,13 +298,13 @@ void wgmma_bf16(float *d, int n, const uint32_t *a, uint64_t b) {
   begin(d, {0, b, unsigned(n), false, true}, a);
 }
 
-void wgmma_commit() {
-  exchange(~0u, "", 0);
+void wgmma_commit(int line) {
+  pass(line);
   own_state().group++;
 }
 
-void wgmma_wait(unsigned pending) {
-  exchange(~0u, "", 0);
+void wgmma_wait(unsigned pending, int line) {
+  pass(line);
   ThreadState &state = own_state();
   const auto is_done = [&](unsigned group) { return group + pending < state.group; };
   for (Registers &one : state.registers) {

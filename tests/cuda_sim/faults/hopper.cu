@@ -2,7 +2,7 @@
 
 #include <stdint.h>
 
-enum Mistake { NONE, NO_PROXY_FENCE, NO_BARRIER, NO_FENCE, FENCE_TOO_EARLY, NO_WAIT, WRITES_OPERAND, COPIES_TO_OPERAND, ASKEW, ONE_WARP_LESS, ENDS_EARLY };
+enum Mistake { NONE, NO_PROXY_FENCE, NO_BARRIER, NO_FENCE, FENCE_TOO_EARLY, NO_WAIT, WRITES_OPERAND, COPIES_TO_OPERAND, ASKEW, ONE_WARP_LESS, ENDS_EARLY, UNLIKE_WAITS };
 
 // The permutation of 16-byte chunks that products expect, in panels of `rows` rows of 64 columns.
 __device__ void store_swizzled(uint16_t *panels, int rows, int row, int column, uint16_t bits) {
@@ -35,7 +35,11 @@ extern "C" __global__ void __launch_bounds__(128) by_columns(float *out, const u
   if (mistake == WRITES_OPERAND) right[threadIdx.x] = 0;
   if (mistake == COPIES_TO_OPERAND) cuda_sim::async_copy(right + threadIdx.x * 8, a, 16, 16);
   if (mistake == ENDS_EARLY) return;
-  if (mistake != NO_WAIT) cuda_sim::wgmma_wait(0);
+  if (mistake == UNLIKE_WAITS && threadIdx.x / 32 == 1) {
+    cuda_sim::wgmma_wait(0);
+  } else if (mistake != NO_WAIT) {
+    cuda_sim::wgmma_wait(0);
+  }
   if (mistake == FENCE_TOO_EARLY) {
     sums[0] += 1;
     cuda_sim::wgmma_bf16(sums, 64, descriptor(left, 16, 1024), descriptor(right, 16, 1024), true);
