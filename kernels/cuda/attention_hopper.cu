@@ -50,7 +50,8 @@ struct Stripe {
     mask_keys<1, KEYS>(&scores, ahead, last_seen);
   }
 
-  // Scores become weights, `scale` times log2 e included; factors are what earlier sums are then to be multiplied with.
+  // Scores become weights, `scale` times log2 e included; factors are what earlier sums are then to be multiplied with. ptxas
+  // moves a wait up to the last branch: this stands in branches, so that products go on beside it.
   DEVICE void weigh(float factors[2], float scale) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -70,14 +71,12 @@ struct Stripe {
         sum[i / 2] += scores[n][i];
       }
     }
+    made_here<KEYS>(scores);
   }
 
-  // Waits for acc and multiplies it, where a row of the warp has a greater score than before. ptxas moves a wait up to the
-  // last branch: with one wait before this branch it would come before the weights are made, and nothing would overlap.
-  DEVICE void end_add(const float factors[2]) {
-    made_here<KEYS>(scores);
-    if (!__any_sync(ALL_LANES, factors[0] < 1 || factors[1] < 1)) return wgmma_wait<0, D>(acc);
-    wgmma_wait<0, D>(acc);
+  // Where a row of the warp has a greater score than before.
+  DEVICE void multiply(const float factors[2]) {
+    if (!__any_sync(ALL_LANES, factors[0] < 1 || factors[1] < 1)) return;
 #pragma unroll
     for (int n = 0; n < D / 8; n++) {
 #pragma unroll
@@ -140,9 +139,14 @@ DEVICE void attention_forward(const Head &head, int first) {
     stripe.score(queries, group_row, turns.keys(turn));
     stripe.add(turns.values(turn - 1));
     wgmma_wait<1, KEYS>(stripe.scores);
-    if (turn == own - 1) stripe.mask(turn * KEYS - row);
-    stripe.weigh(factors, scale);
-    stripe.end_add(factors);
+    if (turn == own - 1) {
+      stripe.mask(turn * KEYS - row);
+      stripe.weigh(factors, scale);
+    } else {
+      stripe.weigh(factors, scale);
+    }
+    wgmma_wait<0, D>(stripe.acc);
+    stripe.multiply(factors);
     stripe.round();
   }
   turns.begin(own);

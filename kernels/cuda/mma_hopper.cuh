@@ -1,7 +1,7 @@
 // The instructions of Hopper's tensor cores, for compute capability 9.0a: products of a warpgroup, four warps in a row, with
-// operands in shared memory, that go on while its threads do something else. All threads of a warpgroup take part. Warp w
-// has rows 16 w ... 16 w + 15 of a product's 64, as fragments that are those of mma.cuh: its sums [n] belong to columns
-// 8 n ... 8 n + 7.
+// operands in shared memory, that go on while its threads do something else. All threads of a warpgroup take part, and none of
+// these instructions may stand where its warps go different ways. Warp w has rows 16 w ... 16 w + 15 of a product's 64, as
+// fragments that are those of mma.cuh: its sums [n] belong to columns 8 n ... 8 n + 7.
 //
 // Between `wgmma_fence` and the `wgmma_wait` that covers a product nobody may use its registers, nor write shared memory that
 // it reads. What was written to shared memory before needs `fence_shared_async` of the thread that wrote it, and then a
@@ -23,11 +23,11 @@ constexpr int PANEL_ROW_BYTES = 128;
 DEVICE unsigned char *aligned_shared() { return (unsigned char *)cuda_sim::dynamic_shared(); }
 DEVICE uint32_t shared_address(const void *shared) { return (uint32_t)((const unsigned char *)shared - aligned_shared()); }
 DEVICE void fence_shared_async() { cuda_sim::fence_proxy_async(); }
-DEVICE void wgmma_fence() { cuda_sim::wgmma_fence(); }
-DEVICE void wgmma_commit() { cuda_sim::wgmma_commit(); }
+DEVICE void wgmma_fence(int line = __builtin_LINE()) { cuda_sim::wgmma_fence(line); }
+DEVICE void wgmma_commit(int line = __builtin_LINE()) { cuda_sim::wgmma_commit(line); }
 
 template <int PENDING, int N>
-DEVICE void wgmma_wait(float (*)[4]) { cuda_sim::wgmma_wait(PENDING); }
+DEVICE void wgmma_wait(float (*)[4], int line = __builtin_LINE()) { cuda_sim::wgmma_wait(PENDING, line); }
 template <int N>
 DEVICE void made_here(float (*)[4]) {}
 
