@@ -7,6 +7,7 @@
 #include "row.cuh"
 
 constexpr int MAX_THREADS = 512;
+constexpr int WHOLE_THREADS = 512, WHOLE_BLOCKS = 2; // of a multiprocessor, backward
 constexpr int KEPT = 8;
 constexpr int SUM_COLUMNS = 32, SUM_PARTS = 32;
 constexpr int SUMMED = 16; // chunks of a thread, on their way at once
@@ -87,48 +88,53 @@ DEVICE void backward_row(T *dx, float *partial, float *sums, const T *dout, cons
   });
 }
 
-// A thread's pack of all that a row needs.
+// What a row is added up from, a pack of a thread.
 template <typename T>
 struct RowPacks {
-  Pack<T> x, dout, dx;
+  Pack<T> x, dout;
   float rstd;
 
-  DEVICE void fetch(const T *dxs, const T *douts, const T *xs, const float *rstds, size_t index, int at, int c) {
-    rstd = rstds[index];
-    if (at >= c) return;
-    x = load_pack(xs + index * c, at, c, true);
-    dout = load_pack(douts + index * c, at, c, true);
-    dx = load_pack(dxs + index * c, at, c, true);
+  DEVICE void fetch(const T *dout_pack, const T *x_pack, const float *rstd_of_row, bool is_there) {
+    rstd = *rstd_of_row;
+    if (!is_there) return;
+    x = *(const Pack<T> *)x_pack;
+    dout = *(const Pack<T> *)dout_pack;
   }
 };
 
-// The same for rows of which a thread has one whole pack: while a row is added up, the next one is on its way.
+// The same for rows of which a thread has one whole pack or none: while a row is added up, what it is added to and the next row are
+// on their way.
 template <typename T>
-DEVICE void backward_rows(T *dx, float *sums, const T *dout, const T *x, const T *weight, const float *rstd, int first, int end, int c) {
+DEVICE void backward_rows(T *dx, float *sums, const T *dout, const T *x, const T *weight, const float *rstd, int first, int end, int c, float share) {
   constexpr int WIDTH = Pack<T>::WIDTH;
   int at = threadIdx.x * WIDTH;
+  bool is_there = at < c;
   Pack<T> w = {{0, 0, 0, 0}};
-  if (at < c) w = load_pack(weight, at, c, true);
-  RowPacks<T> row = {w, w, w, 0};
-  row.fetch(dx, dout, x, rstd, first, at, c);
+  if (is_there) w = load_pack(weight, at, c, true);
+  RowPacks<T> row = {w, w, 0};
+  size_t place = (size_t)first * c + at;
+  row.fetch(dout + place, x + place, rstd + first, is_there);
 #pragma unroll 1
-  for (int index = first; index < end; index++) {
+  for (int index = first; index < end; index++, place += c) {
+    Pack<T> before = {{0, 0, 0, 0}};
+    if (is_there) before = *(const Pack<T> *)(dx + place);
     RowPacks<T> next = row;
-    if (index + 1 < end) next.fetch(dx, dout, x, rstd, index + 1, at, c);
-    float parts[WIDTH], dot = 0;
+    if (index + 1 < end) next.fetch(dout + place + c, x + place + c, rstd + index + 1, is_there);
+    float dot = 0;
 #pragma unroll
-    for (int i = 0; i < WIDTH; i++) parts[i] = row.dout.number(i) * w.number(i) * row.x.number(i);
-#pragma unroll
-    for (int i = 0; i < WIDTH; i += 4) dot += (parts[i] + parts[i + 1]) + (parts[i + 2] + parts[i + 3]);
-    float pull = alternating_sum(at < c ? dot : 0, index % 2) / (float)c * row.rstd * row.rstd;
+    for (int i = 0; i < WIDTH; i += 2) {
+      float pair = row.dout.number(i) * w.number(i) * row.x.number(i);
+      dot += pair + row.dout.number(i + 1) * w.number(i + 1) * row.x.number(i + 1);
+    }
+    float pull = alternating_sum(is_there ? dot : 0, index % 2) * share * row.rstd * row.rstd;
     float sum[WIDTH];
 #pragma unroll
     for (int i = 0; i < WIDTH; i++) {
       float d = row.dout.number(i), value = row.x.number(i);
-      sum[i] = row.dx.number(i) + (d * w.number(i) - value * pull) * row.rstd;
+      sum[i] = before.number(i) + (d * w.number(i) - value * pull) * row.rstd;
       sums[i] += d * (value * row.rstd);
     }
-    if (at < c) store_floats(dx + (size_t)index * c, at, c, true, sum);
+    if (is_there) store_floats(dx + place, 0, c, true, sum);
     row = next;
   }
 }
@@ -155,29 +161,30 @@ DEVICE void store_partial(float *row, int at, int c, const float *x, float) {
   if (at < c) store_floats(row, at, c, is_packed(row, c), x);
 }
 
-// partial (chunks, C) f32, a block a chunk.
-template <typename T>
+// partial (chunks, C) f32, a block a chunk. Where rows ARE_WHOLE all arrays consist of packs, at most one a thread and row.
+template <bool ARE_WHOLE, typename T>
 DEVICE void rmsnorm_backward(T *dx, float *partial, const T *dout, const T *x, const T *weight, const float *rstd, int n, int c, int chunk_rows) {
-  constexpr int WIDTH = Pack<T>::WIDTH;
-  float sums[WIDTH] = {0};
+  float sums[Pack<T>::WIDTH] = {0};
   int first = blockIdx.x * chunk_rows, end = min(first + chunk_rows, n);
   float *to = partial + (size_t)blockIdx.x * c;
-  bool is_whole = is_packed(dx, c) && is_packed(dout, c) && is_packed(x, c) && is_packed(weight, c) && c <= (int)blockDim.x * WIDTH;
-  if (is_whole) {
-    backward_rows(dx, sums, dout, x, weight, rstd, first, end, c);
+  if constexpr (ARE_WHOLE) {
+    backward_rows(dx, sums, dout, x, weight, rstd, first, end, c, 1 / (float)c);
   } else {
     Row<T, 1> gains(weight, 0, c);
     for (int index = first; index < end; index++) backward_row(dx, to, sums, dout, x, gains, rstd[index], index, c, index == first);
   }
-  store_partial(to, threadIdx.x * WIDTH, c, sums, T{});
+  store_partial(to, threadIdx.x * Pack<T>::WIDTH, c, sums, T{});
 }
 
-extern "C" __global__ void __launch_bounds__(MAX_THREADS) rmsnorm_backward_bf16(bf16 *dx, float *partial, const bf16 *dout, const bf16 *x, const bf16 *weight, const float *rstd, int n, int c, int chunk_rows) {
-  rmsnorm_backward(dx, partial, dout, x, weight, rstd, n, c, chunk_rows);
-}
-extern "C" __global__ void __launch_bounds__(MAX_THREADS) rmsnorm_backward_f32(float *dx, float *partial, const float *dout, const float *x, const float *weight, const float *rstd, int n, int c, int chunk_rows) {
-  rmsnorm_backward(dx, partial, dout, x, weight, rstd, n, c, chunk_rows);
-}
+#define RMSNORM_BACKWARD(NAME, T, ARE_WHOLE, THREADS, BLOCKS)                                                                   \
+  extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rmsnorm_backward_##NAME(T *dx, float *partial, const T *dout, const T *x, const T *weight, const float *rstd, int n, int c, int chunk_rows) { \
+    rmsnorm_backward<ARE_WHOLE>(dx, partial, dout, x, weight, rstd, n, c, chunk_rows);                                          \
+  }
+
+RMSNORM_BACKWARD(bf16, bf16, false, MAX_THREADS, 1)
+RMSNORM_BACKWARD(f32, float, false, MAX_THREADS, 1)
+RMSNORM_BACKWARD(whole_bf16, bf16, true, WHOLE_THREADS, WHOLE_BLOCKS)
+RMSNORM_BACKWARD(whole_f32, float, true, WHOLE_THREADS, WHOLE_BLOCKS)
 
 // dWeight += Σ partial over chunks; a block of (32, 32) threads for 32 columns.
 extern "C" __global__ void __launch_bounds__(SUM_COLUMNS * SUM_PARTS) rmsnorm_sum_chunks(float *dweight, const float *partial, int chunks, int c) {

@@ -2,7 +2,7 @@
 
 import ptx from "../../../kernels/dist/rmsnorm.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
-import { elementCount } from "../../core/tensor.ts";
+import { elementCount, type Tensor } from "../../core/tensor.ts";
 import { type CudaContext, f32, i32 } from "./context.ts";
 import { packWidth, rowBlocks, rowThreads, scalarOf } from "./geometry.ts";
 
@@ -12,7 +12,9 @@ const MANY_ROWS = 1024;
 const MAX_THREADS = 512;
 /** Rows whose shares of dWeight one block adds up; raised where the device would not hold all blocks at once. */
 const CHUNK_ROWS = 4;
-const MAX_RESIDENT_BLOCKS = 3;
+/** Of a multiprocessor, backward: what registers allow. */
+const RESIDENT_THREADS = 1024;
+const PACK_BYTES = 16;
 /** Columns and threads a column of a block that adds up chunks. */
 const SUM_BLOCK = [32, 32, 1] as const;
 
@@ -20,8 +22,10 @@ const SUM_BLOCK = [32, 32, 1] as const;
 export function rmsnormOps(cuda: CudaContext) {
   const scalar = scalarOf(cuda), width = packWidth(scalar);
   const forward = `rmsnorm_forward_${scalar}` as const;
-  const backward = `rmsnorm_backward_${scalar}` as const;
-  const kernels = cuda.load("rmsnorm", ptx, [forward, backward, "rmsnorm_sum_chunks"]);
+  const any = `rmsnorm_backward_${scalar}` as const;
+  const whole = `rmsnorm_backward_whole_${scalar}` as const;
+  const kernels = cuda.load("rmsnorm", ptx, [forward, any, whole, "rmsnorm_sum_chunks"]);
+  const isPacked = (tensor: Tensor) => cuda.address(tensor) % BigInt(PACK_BYTES) === 0n;
   return {
     rmsnormForward(out, rstd, x, weight, eps) {
       const c = elementCount(weight.shape), n = elementCount(x.shape) / c;
@@ -33,11 +37,13 @@ export function rmsnormOps(cuda: CudaContext) {
     rmsnormBackward(dX, dWeight, dOut, x, weight, rstd) {
       const c = elementCount(weight.shape), n = elementCount(x.shape) / c;
       const threads = Math.min(MAX_THREADS, rowThreads(c / width));
-      const resident = cuda.multiprocessors * MAX_RESIDENT_BLOCKS;
+      const isWhole = c % width === 0 && c <= MAX_THREADS * width &&
+        [dX, dOut, x, weight].every(isPacked);
+      const resident = cuda.multiprocessors * Math.max(1, Math.floor(RESIDENT_THREADS / threads));
       const chunkRows = Math.max(CHUNK_ROWS, Math.ceil(n / resident));
       const chunks = Math.ceil(n / chunkRows), partial = cuda.scratch(chunks * c);
       cuda.launch(
-        kernels[backward],
+        kernels[isWhole ? whole : any],
         [chunks, 1, 1],
         [threads, 1, 1],
         0,
