@@ -9,6 +9,8 @@ import type { AccessLimits } from "./access_report.ts";
 export interface AccessCase extends AccessLimits {
   readonly name: string;
   readonly run: () => void;
+  /** True where it is so small that a card waits rather than reads. */
+  readonly isSmall?: boolean;
   /** The reason for `again`, `efficiency` or `ways`. */
   readonly because?: string;
 }
@@ -180,16 +182,19 @@ export function decodingCases(ops: Backend): AccessCases {
     },
     {
       name: "kvCacheAppend",
+      isSmall: true,
       run: () => ops.kvCacheAppend(t.keys, t.values, t.qkv, t.positions),
       bytes: 2 * 2 * BF16 * S * K * D,
     },
     {
       name: "sampleToken, the likeliest",
+      isSmall: true,
       run: () => sample({ ...SAMPLING, temperature: 0 }),
       bytes: F32 * V,
     },
     {
       name: "sampleToken, top-k and top-p",
+      isSmall: true,
       run: () => sample({ ...SAMPLING, topK: 50, topP: 0.9 }),
       bytes: F32 * V,
       again: F32 * V,

@@ -217,8 +217,8 @@ void end_count() {
   FILE *file = fopen(file_name.c_str(), "a");
   if (file == nullptr) return;
   const Launch &launch = *counted;
-  fprintf(file, "{\"kernel\":\"%s\",\"grid\":[%u,%u,%u],\"block\":[%u,%u,%u],\"operands\":[", launch.entry->name, launch.grid.x,
-          launch.grid.y, launch.grid.z, launch.block.x, launch.block.y, launch.block.z);
+  fprintf(file, "{\"kernel\":\"%s\",\"grid\":[%u,%u,%u],\"block\":[%u,%u,%u],\"sharedBytes\":%u,\"operands\":[", launch.entry->name,
+          launch.grid.x, launch.grid.y, launch.grid.z, launch.block.x, launch.block.y, launch.block.z, launch.shared_bytes);
   bool is_first = true;
   std::sort(operands.begin(), operands.end(), [](const Operand &one, const Operand &other) { return int(one.index) < int(other.index); });
   for (const Operand &one : operands) {

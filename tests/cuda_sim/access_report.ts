@@ -19,6 +19,8 @@ export interface LaunchAccesses {
   readonly kernel: string;
   readonly grid: readonly [number, number, number];
   readonly block: readonly [number, number, number];
+  /** Dynamic shared memory of a block. */
+  readonly sharedBytes: number;
   /** By the index of the kernel's parameter; -1 for what is none's. */
   readonly operands: readonly { readonly index: number; loads: Traffic; stores: Traffic }[];
   readonly shared: {
