@@ -33,7 +33,7 @@ export function conformance(
 }
 
 function allDevices(family: string): readonly TestDevice[] {
-  const hopper = family === "attention" ? HOPPER_DEVICES : [];
+  const hopper = family.startsWith("attention") ? HOPPER_DEVICES : [];
   return [
     ...[...DEVICES, ...otherWebgpuKernels(family), ...ROUNDING_DEVICES, ...hopper],
     ...OLDER_NATIVE_BUILDS,
