@@ -5,8 +5,11 @@ import assert from "node:assert/strict";
 import { architectureOf, ptxFamilies } from "../../kernels/build_ptx.ts";
 import { withEntries } from "../../lib/backend/cuda/ptx.ts";
 
-/** A100 and Hopper: what lies between them (sm_86, sm_89) has their instructions. And Hopper with what it alone has. */
-const CARDS = ["sm_80", "sm_90", "sm_90a"] as const;
+/**
+ * A100, the cards for graphics after it, which have the A100's instructions and are allotted registers in another way, and
+ * Hopper, also with what it alone has.
+ */
+const CARDS = ["sm_80", "sm_86", "sm_90", "sm_90a"] as const;
 /** Registers of a multiprocessor that the threads of one block share; a thread has a multiple of eight. */
 const REGISTERS = 65536, REGISTER_UNIT = 8;
 /** Threads of a block of a kernel that states no limit of its own. */
