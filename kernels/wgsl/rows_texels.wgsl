@@ -1,5 +1,5 @@
 // The left operand of a product out of a texture, four elements at a time, where rows are multiples of four. Joined in
-// front of linear.wgsl in place of rows_aligned.wgsl. Texel 0 is zero.
+// front of matvec.wgsl in place of rows_aligned.wgsl. Texel 0 is zero.
 
 override TEXELS_PER_ROW: u32 = 1024u;
 

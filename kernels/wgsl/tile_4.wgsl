@@ -7,7 +7,7 @@ var<private> sums: array<mat4x4<f32>, 1>;
 
 // Adds what depth `k` to `k` + 3 gives.
 fn add_products(k: u32) {
-  sums[0] += right_block(0u, k) * left_block(0u, k);
+  add_product(0u, right_block(0u, k), left_block(0u, k));
 }
 
 fn store_sums() {

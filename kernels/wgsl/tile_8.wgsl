@@ -11,10 +11,10 @@ fn add_products(k: u32) {
   let left_1 = left_block(1u, k);
   let right_0 = right_block(0u, k);
   let right_1 = right_block(1u, k);
-  sums[0] += right_0 * left_0;
-  sums[1] += right_1 * left_0;
-  sums[2] += right_0 * left_1;
-  sums[3] += right_1 * left_1;
+  add_product(0u, right_0, left_0);
+  add_product(1u, right_1, left_0);
+  add_product(2u, right_0, left_1);
+  add_product(3u, right_1, left_1);
 }
 
 fn store_sums() {

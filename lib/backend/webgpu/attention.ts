@@ -11,7 +11,7 @@ import type { Ops } from "../../core/ops.ts";
 import type { Tensor } from "../../core/tensor.ts";
 import type { GpuContext, Kernel, Operand } from "./context.ts";
 import { rowRanges, rowsOf } from "./row_ranges.ts";
-import { TEXELS_PER_ROW } from "./texels.ts";
+import { FLAT_LINES, TEXELS_PER_ROW } from "./texels.ts";
 
 /** Threads of the kernels that give each thread one element or row. */
 const GROUP = 64;
@@ -182,7 +182,11 @@ function readingOf(
 /** Each distinct tensor takes a texture. */
 function operandsOf(reading: Reading, tensors: readonly Tensor[]): readonly Operand[] {
   if (reading !== "texels") return tensors;
-  return tensors.map((tensor) => ({ texels: tensor, place: tensors.indexOf(tensor) }));
+  return tensors.map((tensor) => ({
+    texels: tensor,
+    place: tensors.indexOf(tensor),
+    lines: FLAT_LINES,
+  }));
 }
 
 function kernel(

@@ -7,9 +7,10 @@ import type { CommandStream, Dispatch } from "./command_stream.ts";
 import type { WebgpuDevice } from "./device.ts";
 import { type GpuBuffer, type GpuMemory, wholeFours } from "./memory.ts";
 import {
-  FIRST_TEXEL_WORD,
+  firstTexelWord,
   MAX_TEXEL_BYTES,
   type PackedWeight,
+  type TexelPlace,
   TexelStore,
   type Upload,
 } from "./texels.ts";
@@ -21,9 +22,8 @@ export interface Kernel {
 }
 
 /** A tensor that a kernel reads as texels: whole texels of it, copied into the texture of `place` before the dispatch. */
-export interface TexelOperand {
+export interface TexelOperand extends TexelPlace {
   readonly texels: Tensor;
-  readonly place: number;
 }
 
 /** The packed form of a weight. A dispatch whose first operand it is makes it, and is left out while it is fresh. */
@@ -244,11 +244,10 @@ export class GpuContext {
         this.#words[word++] = 0;
         entries.push({ binding, resource: operand.packed.texture.createView() });
       } else if (operand !== null && "texels" in operand) {
-        const { place } = operand;
-        if (!uploaded.has(place)) uploads.push(...this.#uploads(operand));
-        uploaded.add(place);
-        this.#words[word++] = FIRST_TEXEL_WORD;
-        entries.push({ binding, resource: this.#texels.view(place) });
+        if (!uploaded.has(operand.place)) uploads.push(...this.#uploads(operand));
+        uploaded.add(operand.place);
+        this.#words[word++] = firstTexelWord(operand);
+        entries.push({ binding, resource: this.#texels.view(operand) });
       } else {
         const { buffer, offset, size, start } = this.#bind(operand);
         this.#words[word++] = start;
@@ -278,9 +277,9 @@ export class GpuContext {
     return "packed" in operand ? operand.packed : this.memory.place("compute with", operand);
   }
 
-  #uploads({ texels, place }: TexelOperand): readonly Upload[] {
-    const { buffer } = this.memory.place("compute with", texels);
-    return this.#texels.uploads(place, buffer, texels.byteOffset, byteLength(texels));
+  #uploads(operand: TexelOperand): readonly Upload[] {
+    const { texels } = operand, { buffer } = this.memory.place("compute with", texels);
+    return this.#texels.uploads(operand, buffer, texels.byteOffset, byteLength(texels));
   }
 
   /** Dispatches prepared before are dropped where a texture has to grow: they refer to it. */
@@ -289,9 +288,9 @@ export class GpuContext {
       if (operand === null || !("texels" in operand)) continue;
       const bytes = byteLength(operand.texels);
       this.#checkSize(operand.texels, bytes);
-      if (this.#texels.holds(operand.place, bytes)) continue;
+      if (this.#texels.holds(operand, bytes)) continue;
       this.forget();
-      this.#texels.reserve(operand.place, bytes);
+      this.#texels.reserve(operand, bytes);
     }
   }
 

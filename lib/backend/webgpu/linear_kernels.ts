@@ -1,6 +1,8 @@
 // Which variant of the matrix product kernels computes a product: by how its operands lie, by their type, by its size and
 // by the adapter. Variants are compiled at their first use.
 
+import blocksFours from "../../../kernels/wgsl/blocks_fours.wgsl" with { type: "text" };
+import blocksTexels from "../../../kernels/wgsl/blocks_texels.wgsl" with { type: "text" };
 import elements from "../../../kernels/wgsl/elements.wgsl" with { type: "text" };
 import laneSum from "../../../kernels/wgsl/lane_sum.wgsl" with { type: "text" };
 import laneSumSubgroups from "../../../kernels/wgsl/lane_sum_subgroups.wgsl" with { type: "text" };
@@ -13,19 +15,18 @@ import outAny from "../../../kernels/wgsl/out_any.wgsl" with { type: "text" };
 import rowsAligned from "../../../kernels/wgsl/rows_aligned.wgsl" with { type: "text" };
 import rowsTexels from "../../../kernels/wgsl/rows_texels.wgsl" with { type: "text" };
 import rowsAny from "../../../kernels/wgsl/rows_any.wgsl" with { type: "text" };
-import tile12 from "../../../kernels/wgsl/tile_12.wgsl" with { type: "text" };
+import tile16 from "../../../kernels/wgsl/tile_16.wgsl" with { type: "text" };
 import tile4 from "../../../kernels/wgsl/tile_4.wgsl" with { type: "text" };
 import tile8 from "../../../kernels/wgsl/tile_8.wgsl" with { type: "text" };
 import weightAligned from "../../../kernels/wgsl/weight_aligned.wgsl" with { type: "text" };
 import weightAny from "../../../kernels/wgsl/weight_any.wgsl" with { type: "text" };
 import weightPack from "../../../kernels/wgsl/weight_pack.wgsl" with { type: "text" };
-import weightTexels from "../../../kernels/wgsl/weight_texels.wgsl" with { type: "text" };
 import weightUnpack from "../../../kernels/wgsl/weight_unpack.wgsl" with { type: "text" };
 import { byteLengthOf, isQuantized, QUANT_BLOCK } from "../../core/dtype.ts";
 import { elementCount, rowWidth, type Tensor } from "../../core/tensor.ts";
 import type { GpuContext, Operand, PackedOperand } from "./context.ts";
 import { weightTypeCode } from "./elements.ts";
-import { TEXELS_PER_ROW } from "./texels.ts";
+import { FLAT_LINES, matrixLines, type TexelLines, TEXELS_PER_ROW } from "./texels.ts";
 
 /** out (m, n) = left (m, k) · right (k, n) + addend; all tensors fit into a binding. */
 export interface Product {
@@ -67,6 +68,8 @@ interface Profile {
   readonly tilings: readonly Tiling[];
   /** A tiling with fewer workgroups than this leaves parts of the adapter idle. */
   readonly minTiles: number;
+  /** Rows of the left operand that stay in a cache while tiles go across the right one. */
+  readonly cacheBytes: number;
   /** Whether 16 bytes at once are cheaper than words: operands are texels, and products of few rows pack weights. */
   readonly usesTexels: boolean;
   /** Threads that share rows of a weight in matvec.wgsl, and threads of its workgroups. */
@@ -81,6 +84,7 @@ const HARDWARE: Profile = {
     { source: tile4, tall: 4, wide: 4, threadsDown: 8, threadsAcross: 8, depth: 4 },
   ],
   minTiles: 128,
+  cacheBytes: Infinity,
   usesTexels: false,
   lanes: 32,
   group: 128,
@@ -92,11 +96,12 @@ const HARDWARE: Profile = {
  */
 const SOFTWARE: Profile = {
   tilings: [
-    { source: tile12, tall: 16, wide: 12, threadsDown: 2, threadsAcross: 4, depth: 0 },
+    { source: tile16, tall: 16, wide: 16, threadsDown: 2, threadsAcross: 4, depth: 0 },
     { source: tile8, tall: 8, wide: 8, threadsDown: 1, threadsAcross: 8, depth: 0 },
     { source: tile4, tall: 4, wide: 4, threadsDown: 1, threadsAcross: 8, depth: 0 },
   ],
   minTiles: 4,
+  cacheBytes: 1 << 19,
   usesTexels: true,
   lanes: 1,
   group: 8,
@@ -158,15 +163,16 @@ function unpacked(gpu: GpuContext, product: Product): Product {
 
 function multiplyTiled(gpu: GpuContext, product: Product): void {
   const { m, n, k, isLeftAlongK, isRightAlongK } = product;
-  const { tilings, minTiles, usesTexels } = profileOf(gpu);
+  const { tilings, minTiles, cacheBytes, usesTexels } = profileOf(gpu);
   const operands = operandsOf(product, usesTexels ? "both" : "none"),
     isAligned = isOutAligned(product);
   const tiling = tilings.find((one) => suits(one, product, operands, minTiles)) ??
     tilings[tilings.length - 1];
+  const blocks = operands.rightLines === null ? blocksFours : blocksTexels;
   const along = `${Number(isLeftAlongK)}${Number(isRightAlongK)}`;
   const key = `linear ${tiling.tall} ${along} ${isAligned} ${operands.key}`;
   const kernel = gpu.variant(key, () => ({
-    sources: [...operands.sources, isAligned ? outAligned : outAny, tiling.source, linear],
+    sources: [...operands.sources, blocks, isAligned ? outAligned : outAny, tiling.source, linear],
     entryPoint: "product",
     constants: {
       ...operands.constants,
@@ -177,6 +183,7 @@ function multiplyTiled(gpu: GpuContext, product: Product): void {
       DEPTH: tiling.depth,
     },
   }));
+  const [down, across] = tilesOf(product, tiling);
   const integers = [
     m,
     n,
@@ -184,12 +191,17 @@ function multiplyTiled(gpu: GpuContext, product: Product): void {
     product.outWidth,
     product.outColumn,
     product.leftWidth,
-    product.leftColumn,
+    operands.leftColumn,
     product.rightWidth,
     addendKind(product),
-    Math.ceil(m / (tiling.tall * tiling.threadsDown)),
+    down,
+    across,
+    Math.max(
+      1,
+      Math.min(down, Math.floor(cacheBytes / (4 * k * tiling.tall * tiling.threadsDown))),
+    ),
   ];
-  gpu.run(kernel, tensorsOf(product, operands), integers, [], tileCount(product, tiling));
+  gpu.run(kernel, tensorsOf(product, operands), integers, [], down * across);
 }
 
 /** Enqueues the packing of a weight, which runs again only once that was written; null where it has no packed form. */
@@ -291,19 +303,21 @@ interface KernelSource {
 /** No tile is twice as tall as the product, and there are enough of them. */
 function suits(one: Tiling, product: Product, { maxEdge }: Operands, minTiles: number): boolean {
   const isTooTall = one.tall * one.threadsDown >= 2 * product.m;
-  return one.tall <= maxEdge && !isTooTall && tileCount(product, one) >= minTiles;
+  const [down, across] = tilesOf(product, one);
+  return one.tall <= maxEdge && !isTooTall && down * across >= minTiles;
 }
 
-function tileCount({ m, n }: Product, tiling: Tiling): number {
+function tilesOf({ m, n }: Product, tiling: Tiling): readonly [down: number, across: number] {
   const { tall, wide, threadsDown, threadsAcross } = tiling;
-  return Math.ceil(m / (tall * threadsDown)) * Math.ceil(n / (wide * threadsAcross));
+  return [Math.ceil(m / (tall * threadsDown)), Math.ceil(n / (wide * threadsAcross))];
 }
 
-function tensorsOf({ out, right, left, addend }: Product, { texels }: Operands): Operand[] {
+function tensorsOf({ out, right, left, addend }: Product, operands: Operands): Operand[] {
+  const { leftLines, rightLines } = operands;
   return [
     out,
-    texels === "both" ? { texels: right, place: RIGHT_PLACE } : right,
-    texels === "none" ? left : { texels: left, place: LEFT_PLACE },
+    rightLines === null ? right : { texels: right, place: RIGHT_PLACE, lines: rightLines },
+    leftLines === null ? left : { texels: left, place: LEFT_PLACE, lines: leftLines },
     addend === "out" ? null : addend,
   ];
 }
@@ -318,40 +332,64 @@ function isOutAligned({ out, addend, n, outWidth, outColumn }: Product): boolean
   return (n | outWidth | outColumn) % 4 === 0 && out.byteOffset % 16 === 0 && isAddendAligned;
 }
 
-/** Which operands are read as texels. */
-type Texels = "none" | "left" | "both";
-
 /** Sources that read the two operands, and what names this choice. */
 interface Operands {
   readonly key: string;
-  readonly texels: Texels;
+  /** How they lie in textures; null where they are read out of their buffers. */
+  readonly leftLines: TexelLines | null;
+  readonly rightLines: TexelLines | null;
+  /** The column of what is read as left at which the product starts. */
+  readonly leftColumn: number;
   /** Larger tiles of a thread are not worth their code, in seconds of compiling on a processor. */
   readonly maxEdge: number;
   readonly sources: readonly string[];
   readonly constants: Readonly<Record<string, number>>;
 }
 
-function operandsOf(product: Product, wanted: Texels): Operands {
+function operandsOf(product: Product, wanted: "both" | "left" | "none"): Operands {
   const { left, right, leftWidth, leftColumn, rightWidth } = product;
   const isLeftAligned = (leftWidth | leftColumn) % 4 === 0 && left.byteOffset % 16 === 0;
   const isRightWhole = rightWidth % 4 === 0;
   const isRightAligned = isRightWhole && right.dtype === "f32" && right.byteOffset % 16 === 0;
-  if (wanted === "both" && isLeftAligned && isRightAligned) {
-    const sources = [rowsTexels, weightTexels], constants = { TEXELS_PER_ROW };
-    return { key: "texels", texels: "both", maxEdge: 16, sources, constants };
-  }
-  const texels = wanted === "left" && isLeftAligned ? "left" : "none";
-  const rows = texels === "left" ? rowsTexels : isLeftAligned ? rowsAligned : rowsAny;
-  const leftConstants: Record<string, number> = texels === "left" ? { TEXELS_PER_ROW } : {};
-  const key = `${texels} ${isLeftAligned} ${isRightWhole} ${isRightAligned} ${right.dtype}`;
-  const maxEdge = !isLeftAligned || !isRightWhole ? 4 : isRightAligned ? 16 : 8;
-  if (isRightAligned) {
-    return { key, texels, maxEdge, sources: [rows, weightAligned], constants: leftConstants };
-  }
-  const constants = {
-    ...leftConstants,
-    DTYPE: weightTypeCode(right.dtype),
-    IS_WHOLE: Number(isRightWhole),
+  const texels = wanted === "both" && isLeftAligned && isRightAligned ? texelsOf(product) : null;
+  if (texels !== null) return texels;
+  const isFlat = wanted === "left" && isLeftAligned;
+  const rows = isFlat ? rowsTexels : isLeftAligned ? rowsAligned : rowsAny;
+  const leftConstants: Record<string, number> = isFlat ? { TEXELS_PER_ROW } : {};
+  const weight = isRightAligned ? [weightAligned] : [elements, weightAny];
+  const weightConstants: Record<string, number> = isRightAligned
+    ? {}
+    : { DTYPE: weightTypeCode(right.dtype), IS_WHOLE: Number(isRightWhole) };
+  return {
+    key: `${isFlat} ${isLeftAligned} ${isRightWhole} ${isRightAligned} ${right.dtype}`,
+    leftLines: isFlat ? FLAT_LINES : null,
+    rightLines: null,
+    leftColumn,
+    maxEdge: !isLeftAligned || !isRightWhole ? 4 : 8,
+    sources: [rows, ...weight],
+    constants: { ...leftConstants, ...weightConstants },
   };
-  return { key, texels, maxEdge, sources: [rows, elements, weightAny], constants };
+}
+
+/** Both operands as texels; null where they do not fit into textures. */
+function texelsOf(product: Product): Operands | null {
+  const { left, right, leftWidth, leftColumn, rightWidth, isLeftAlongK, m, k } = product;
+  const leftRows = elementCount(left.shape) / leftWidth;
+  const rightRows = elementCount(right.shape) / rightWidth;
+  const leftEnd = leftColumn + (isLeftAlongK ? k : m);
+  const leftLines = matrixLines(leftRows, leftWidth, leftColumn, leftEnd);
+  const rightLines = matrixLines(rightRows, rightWidth, 0, rightWidth);
+  if (leftLines === null || rightLines === null || k % 4 !== 0 || leftEnd % 4 !== 0) return null;
+  return {
+    key: `texels ${leftLines.rowsPerLine} ${rightLines.rowsPerLine}`,
+    leftLines,
+    rightLines,
+    leftColumn: leftColumn - leftLines.firstColumn,
+    maxEdge: 16,
+    sources: [],
+    constants: {
+      LEFT_ROWS_PER_LINE: leftLines.rowsPerLine,
+      RIGHT_ROWS_PER_LINE: rightLines.rowsPerLine,
+    },
+  };
 }

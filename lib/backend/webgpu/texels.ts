@@ -4,22 +4,38 @@
 
 import type { WebgpuDevice } from "./device.ts";
 
-/** Texels of a row that hold an operand. The shaders take it as an override constant. */
+/** Texels of a line in which elements simply follow each other. The shaders take it as an override constant. */
 export const TEXELS_PER_ROW = 1024;
-/** A cache line more: rows of matrices, often powers of two wide, would else compete for the same few places in a cache. */
-const WIDTH = TEXELS_PER_ROW + 4;
+/** A cache line more: lines, often powers of two wide, would else compete for the same few places in a cache. */
+const PADDING = 4;
 const TEXEL_BYTES = 16;
-const ROW_BYTES = TEXELS_PER_ROW * TEXEL_BYTES;
-/** Rows that every adapter has. */
-const MAX_ROWS = 8192;
-/** Rows taken at the first need: enough for small models, so that the texture does not grow later. */
-const MIN_ROWS = 512;
+/** Copies between buffers and textures find lines at multiples of this. */
+const COPY_ALIGNMENT = 256;
+/** Lines, and texels of a line, that every adapter has. */
+const MAX_EDGE = 8192;
+/** Lines taken at the first need: enough for small models, so that the texture does not grow later. */
+const MIN_LINES = 512;
 
-/** Bytes of the largest operand. The first row stays zero. */
-export const MAX_TEXEL_BYTES = (MAX_ROWS - 1) * ROW_BYTES;
+/** How an operand lies in the lines of a texture. */
+export interface TexelLines {
+  readonly lineTexels: number;
+  /** Bytes from line to line in the buffer, and where the first one starts in the operand. */
+  readonly lineBytes: number;
+  readonly firstByte: number;
+}
 
-/** Where an operand starts in its texture, in 32-bit words. */
-export const FIRST_TEXEL_WORD = ROW_BYTES / 4;
+/** Elements that simply follow each other. */
+export const FLAT_LINES: TexelLines = {
+  lineTexels: TEXELS_PER_ROW,
+  lineBytes: TEXELS_PER_ROW * TEXEL_BYTES,
+  firstByte: 0,
+};
+
+/** Bytes of the largest operand in flat lines. The first line stays zero. */
+export const MAX_TEXEL_BYTES = (MAX_EDGE - 1) * FLAT_LINES.lineBytes;
+
+/** Where an operand starts in its texture, in lines. */
+const FIRST_LINE = 1;
 
 /** Bytes of a buffer to be copied into a texture: whole texels, at a multiple of 16. */
 export interface Upload {
@@ -37,56 +53,101 @@ export interface PackedWeight {
   isFresh: boolean;
 }
 
+/** An operand in the texture of its place. */
+export interface TexelPlace {
+  readonly place: number;
+  readonly lines: TexelLines;
+}
+
+/** Where an operand starts in its texture, in 32-bit words. */
+export function firstTexelWord({ lines }: TexelPlace): number {
+  return FIRST_LINE * lines.lineTexels * TEXEL_BYTES / 4;
+}
+
+/** The lines of a matrix, and how many of its rows a line holds. */
+export interface MatrixLines extends TexelLines {
+  readonly rowsPerLine: number;
+  /** The column of the matrix at which lines start. */
+  readonly firstColumn: number;
+}
+
+/**
+ * Lines for columns `first` to `end` of a matrix of `rows` rows of `width` f32 elements: of one row, which is addressed
+ * with least arithmetic, or of as many whole rows as make a copy possible; null where it does not fit.
+ */
+export function matrixLines(
+  rows: number,
+  width: number,
+  first: number,
+  end: number,
+): MatrixLines | null {
+  const rowBytes = 4 * width;
+  const oneRow = {
+    ...{ rowsPerLine: 1, firstColumn: first, firstByte: 4 * first },
+    ...{ lineTexels: 4 * (end - first) / TEXEL_BYTES, lineBytes: rowBytes },
+  };
+  const more = [2, 4].map((rowsPerLine) => ({
+    ...{ rowsPerLine, firstColumn: 0, firstByte: 0 },
+    ...{ lineTexels: rowsPerLine * rowBytes / TEXEL_BYTES, lineBytes: rowsPerLine * rowBytes },
+  }));
+  const fits = ({ rowsPerLine, lineTexels, lineBytes }: MatrixLines) =>
+    lineTexels + PADDING <= MAX_EDGE && lineBytes % COPY_ALIGNMENT === 0 &&
+    FIRST_LINE + Math.ceil(rows / rowsPerLine) <= MAX_EDGE;
+  return [oneRow, ...more].find(fits) ?? null;
+}
+
 /** The textures of a device by place. They grow, and live until the store is disposed. */
 export class TexelStore implements Disposable {
   readonly #gpu: WebgpuDevice;
-  readonly #textures = new Map<number, GPUTexture>();
+  readonly #textures = new Map<string, GPUTexture>();
 
   constructor(gpu: WebgpuDevice) {
     this.#gpu = gpu;
   }
 
   /** Whether the texture of `place` holds `bytes` bytes. */
-  holds(place: number, bytes: number): boolean {
-    const texture = this.#textures.get(place);
-    return texture !== undefined && texture.height >= rowsFor(bytes);
+  holds(place: TexelPlace, bytes: number): boolean {
+    const texture = this.#textures.get(keyOf(place));
+    return texture !== undefined && texture.height >= linesFor(place, bytes);
   }
 
   /** Makes room for `bytes` bytes; nothing enqueued may use the texture that was there. */
-  reserve(place: number, bytes: number): void {
-    this.#textures.get(place)?.destroy();
+  reserve(place: TexelPlace, bytes: number): void {
+    const key = keyOf(place);
+    this.#textures.get(key)?.destroy();
     const usage = GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST;
-    const height = Math.min(MAX_ROWS, Math.max(MIN_ROWS, 2 * rowsFor(bytes)));
+    const height = Math.min(MAX_EDGE, Math.max(MIN_LINES, 2 * linesFor(place, bytes)));
     const texture = this.#gpu.device.createTexture({
-      label: `texels ${place}`,
-      size: [WIDTH, height],
+      label: `texels ${key}`,
+      size: [place.lines.lineTexels + PADDING, height],
       format: "rgba32float",
       usage,
     });
-    this.#textures.set(place, texture);
+    this.#textures.set(key, texture);
   }
 
   /** The texture of `place`, which has been reserved. */
-  view(place: number): GPUTextureView {
+  view(place: TexelPlace): GPUTextureView {
     return this.#textureOf(place).createView();
   }
 
-  /** The copies that bring `bytes` bytes of a buffer into the texture, from its second row on. */
-  uploads(place: number, buffer: GPUBuffer, offset: number, bytes: number): readonly Upload[] {
-    const texture = this.#textureOf(place), rows = Math.floor(bytes / ROW_BYTES);
+  /** The copies that bring `bytes` bytes of a buffer into the texture, from its second line on. */
+  uploads(place: TexelPlace, buffer: GPUBuffer, start: number, bytes: number): readonly Upload[] {
+    const { lineTexels, lineBytes, firstByte } = place.lines, offset = start + firstByte;
+    const texture = this.#textureOf(place), whole = Math.floor(bytes / lineBytes);
     const uploads: Upload[] = [];
-    if (rows > 0) {
+    if (whole > 0) {
       uploads.push({
-        source: { buffer, offset, bytesPerRow: ROW_BYTES },
-        destination: { texture, origin: [0, 1] },
-        size: [TEXELS_PER_ROW, rows],
+        source: { buffer, offset, bytesPerRow: lineBytes },
+        destination: { texture, origin: [0, FIRST_LINE] },
+        size: [lineTexels, whole],
       });
     }
-    const rest = (bytes - rows * ROW_BYTES) / TEXEL_BYTES;
+    const rest = (bytes - whole * lineBytes) / TEXEL_BYTES;
     if (rest > 0) {
       uploads.push({
-        source: { buffer, offset: offset + rows * ROW_BYTES },
-        destination: { texture, origin: [0, 1 + rows] },
+        source: { buffer, offset: offset + whole * lineBytes },
+        destination: { texture, origin: [0, FIRST_LINE + whole] },
         size: [rest, 1],
       });
     }
@@ -98,14 +159,20 @@ export class TexelStore implements Disposable {
     this.#textures.clear();
   }
 
-  #textureOf(place: number): GPUTexture {
-    const texture = this.#textures.get(place);
-    if (texture === undefined) throw new TypeError(`Cannot use texture ${place}: it is not there`);
+  #textureOf(place: TexelPlace): GPUTexture {
+    const texture = this.#textures.get(keyOf(place));
+    if (texture === undefined) {
+      throw new TypeError(`Cannot use texture ${keyOf(place)}: it is not there`);
+    }
     return texture;
   }
 }
 
-/** Rows of a texture for so many bytes, with the row of zeros. */
-function rowsFor(bytes: number): number {
-  return 1 + Math.ceil(bytes / ROW_BYTES);
+function keyOf({ place, lines }: TexelPlace): string {
+  return `${place} x ${lines.lineTexels}`;
+}
+
+/** Lines of a texture for so many bytes, with the line of zeros. */
+function linesFor({ lines }: TexelPlace, bytes: number): number {
+  return FIRST_LINE + Math.ceil(bytes / lines.lineBytes);
 }
