@@ -146,14 +146,15 @@ fn product(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  p = parameters;
+  let sizes = parameters; // what is uniform is so by rule, which private variables never are
+  p = sizes;
   let tile = group.x + group.y * groups.x;
-  let tiles = p.tiles_tall * p.tiles_across;
-  let first = tile / tiles * p.tiles_tall;
-  if (first >= p.tiles_down) {
+  let tiles = sizes.tiles_tall * sizes.tiles_across;
+  let first = tile / tiles * sizes.tiles_tall;
+  if (first >= sizes.tiles_down) {
     return;
   }
-  let tall = min(p.tiles_tall, p.tiles_down - first);
+  let tall = min(sizes.tiles_tall, sizes.tiles_down - first);
   tile_down = (first + tile % tiles % tall) * BLOCKS_DOWN;
   tile_across = tile % tiles / tall * BLOCKS_ACROSS;
   down = tile_down + thread / THREADS_ACROSS;
@@ -163,7 +164,7 @@ fn product(
       add_products(k);
     }
   } else {
-    for (var k = 0u; k < p.k; k += 4u * DEPTH) {
+    for (var k = 0u; k < sizes.k; k += 4u * DEPTH) {
       fetch_tiles(k, thread);
       workgroupBarrier();
       for (var depth = 0u; depth < 4u * DEPTH; depth += 4u) {
