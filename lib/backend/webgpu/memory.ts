@@ -91,6 +91,9 @@ async function mappedBytes(staging: Staging): Promise<ArrayBuffer> {
   return staging.buffer.getMappedRange().slice(0);
 }
 
+/** Bytes of writes after which they are submitted. */
+const MAX_UNSUBMITTED = 1 << 26;
+
 interface LiveArena {
   readonly line: Allocation;
   readonly buffers: readonly GpuBuffer[];
@@ -104,6 +107,7 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
   readonly #live = new Set<LiveArena>();
   readonly #staging = new Map<number, Staging[]>();
   #allocatedBytes = 0;
+  #unsubmittedBytes = 0;
   #refusesTextures = false;
   #nextId = 1;
 
@@ -188,7 +192,13 @@ export class GpuMemory implements Omit<Memory, "fill">, Disposable {
     this.#checkWords("write", dst, size);
     if (size === 0) return;
     place.markWritten();
-    this.#gpu.device.queue.writeBuffer(place.buffer, dst.byteOffset, inWholeWords(source));
+    const { queue } = this.#gpu.device;
+    queue.writeBuffer(place.buffer, dst.byteOffset, inWholeWords(source));
+    // Written bytes wait in copies of their own until something is submitted.
+    this.#unsubmittedBytes += size;
+    if (this.#unsubmittedBytes < MAX_UNSUBMITTED) return;
+    queue.submit([]);
+    this.#unsubmittedBytes = 0;
   }
 
   async read(source: Tensor): Promise<ArrayBuffer> {

@@ -22,7 +22,8 @@ const SHAPES = [
 // Beyond what is packed at once: 4096 of depth, 2 million words of an operand.
 const SLABS = [[9, 20, 4200], [600, 3, 4100], [10, 600, 4100]] as const;
 // Enough output for the large tiles of a graphics card; rows of the second one do not start at multiples of 16 bytes.
-const MANY_TILES = [[705, 740, 36], [706, 741, 36]] as const;
+/** At least 128 tiles of 64 x 64, and of 128 x 128. */
+const MANY_TILES = [[705, 740, 36], [706, 741, 36], [1409, 1540, 20]] as const;
 const DTYPES = ["bf16", "f16", "q8_0", "q4_0"] as const;
 const DTYPE_SHAPES = [
   ...[[1, 37, 96], [3, 21, 32], [5, 50, 544], [8, 6, 64], [40, 33, 352]],
@@ -129,4 +130,6 @@ conformance("linear of many tiles", (precision) => [
   ...addendCases(precision, precision.param, [705, 740, 32]),
   ...backwardCases(precision, [705, 36, 740]),
   ...backwardCases(precision, [20, 708, 740]),
+  ...backwardCases(precision, [1409, 12, 1540]),
+  ...backwardCases(precision, [12, 1412, 1540]),
 ], [HARDWARE_KERNELS]);
