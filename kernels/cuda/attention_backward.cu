@@ -34,6 +34,10 @@ struct QueryTile {
   DEVICE QueryTile(unsigned char *places, int turn)
       : queries{(bf16 *)(places + turn % 2 * BYTES)}, douts{queries.rows + ROWS * D}, statistics((float *)(douts.rows + ROWS * D)) {}
 
+  // With log2 e included.
+  DEVICE float lse(int row) const { return statistics[2 * row] * LOG2_E; }
+  DEVICE float delta(int row) const { return statistics[2 * row + 1]; }
+
   DEVICE void copy(const Backward &p, size_t sequence, int head, int first) const {
     int stride = (p.h + 2 * p.k) * D, out_stride = p.h * D;
     size_t line = (sequence * p.h + head) * p.t + first;
@@ -139,8 +143,8 @@ DEVICE void backward_queries(const Backward &p) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       int row = warp_row + stripe_row(m, half);
-      lse[m][half] = tile.statistics[2 * row] * LOG2_E;
-      delta[m][half] = tile.statistics[2 * row + 1];
+      lse[m][half] = tile.lse(row);
+      delta[m][half] = tile.delta(row);
       last_seen[m][half] = first + row;
       roots[m][half] = root;
     }
@@ -162,10 +166,12 @@ DEVICE void backward_queries(const Backward &p) {
 #pragma unroll
       for (int m = 0; m < M; m++) {
 #pragma unroll
-        for (int n = 0; n < STEP / 8; n++) {
+        for (int i = 0; i < 4; i++) {
+          // Where rows are read again, their statistics are too: registers are short there.
+          int row = warp_row + stripe_row(m, i / 2);
+          float row_lse = C::KEPT ? lse[m][i / 2] : tile.lse(row), row_delta = C::KEPT ? delta[m][i / 2] : tile.delta(row);
 #pragma unroll
-          for (int i = 0; i < 4; i++)
-            dscores[m][n][i] = exp2_fast(weights[m][n][i] * scale - lse[m][i / 2]) * (dscores[m][n][i] - delta[m][i / 2]);
+          for (int n = 0; n < STEP / 8; n++) dscores[m][n][i] = exp2_fast(weights[m][n][i] * scale - row_lse) * (dscores[m][n][i] - row_delta);
         }
       }
       add_weighted<D, M, STEP>(dqueries, dscores, keys);
