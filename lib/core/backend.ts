@@ -86,6 +86,8 @@ export interface DeviceInfo {
   readonly name: string;
   /** True when enqueued work runs while the host goes on; then the next step is enqueued before a result is read. */
   readonly isAsynchronous: boolean;
+  /** True when waiting for one result waits for all work enqueued: results are then awaited in turns, not one by one. */
+  readonly waitsForAll: boolean;
   /** Peak matmul rate in FLOP/s for utilisation figures; null when unknown. */
   readonly peakFlops: number | null;
 }

@@ -16,7 +16,7 @@ export function countingBackend({ kind, precision, alignment, reserved }: Footpr
   const aligned = (bytes: number) => Math.ceil(bytes / alignment) * alignment;
   return {
     kind,
-    info: { name: "none", isAsynchronous: false, peakFlops: null },
+    info: { name: "none", isAsynchronous: false, waitsForAll: true, peakFlops: null },
     precision,
     get allocatedBytes() {
       return allocations().reduce((sum, one) => sum + one.byteLength, 0);

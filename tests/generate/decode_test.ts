@@ -16,7 +16,9 @@ import {
   openSmall,
   promptOf,
   SMALL_MODEL,
+  smallOn,
 } from "./generating_setup.ts";
+import { onWebgpu } from "../backend/webgpu_adapter.ts";
 import { computeLogits } from "../../lib/generate/logits.ts";
 
 const HOT = { ...DEFAULT_SAMPLING, temperature: 1, topP: 1 };
@@ -94,19 +96,44 @@ Deno.test("a slot freed by an end token serves the next prompt as if it were the
 Deno.test("enqueueing ahead on an asynchronous device changes nothing", async () => {
   using small = await openSmall();
   const { backend } = small;
-  // Order is that of an asynchronous queue; only the waiting differs.
-  const ahead = { ...backend, info: { ...backend.info, isAsynchronous: true } };
-  const model = { ...small.model, backend: ahead };
   const prompts = [4, 11, 3, 8, 25].map((length, index) => promptOf(index, length));
   const free = await draw(small.model, prompts, { sampling: HOT, maxTokens: 20 });
   const endIds = [free[0].ids[3]];
   const settings = { sampling: HOT, contextLength: 32, maxTokens: 20, batchSize: 2, endIds };
   const expected = await draw(small.model, prompts, settings);
-  assert.deepEqual(await draw(model, prompts, settings), expected);
+  for (const waitsForAll of [false, true]) {
+    // Order is that of an asynchronous queue; only the waiting differs.
+    const ahead = { ...backend, info: { ...backend.info, isAsynchronous: true, waitsForAll } };
+    assert.deepEqual(await draw({ ...small.model, backend: ahead }, prompts, settings), expected);
+  }
   assert.deepEqual(
     new Set(expected.map(({ end }) => end)),
     new Set(["sequence", "length", "context"]),
   );
+});
+
+onWebgpu("the next step is enqueued before a token is waited for", async (backend) => {
+  const { model } = smallOn(backend);
+  let enqueued = 0;
+  const watched: Backend = {
+    ...backend,
+    read(source) {
+      enqueued++;
+      return backend.read(source);
+    },
+  };
+  const enqueuedWhenWaiting: number[] = [];
+  const { mapAsync } = GPUBuffer.prototype;
+  GPUBuffer.prototype.mapAsync = function (...args) {
+    enqueuedWhenWaiting.push(enqueued);
+    return mapAsync.apply(this, args);
+  };
+  try {
+    await draw({ ...model, backend: watched }, [promptOf(0, 4)], { maxTokens: 4 });
+  } finally {
+    GPUBuffer.prototype.mapAsync = mapAsync;
+  }
+  assert.deepEqual(enqueuedWhenWaiting, [2, 2, 4, 4]);
 });
 
 Deno.test("a token that fails while nobody waits for it is an error where its turn comes", async () => {
@@ -115,7 +142,7 @@ Deno.test("a token that fails while nobody waits for it is an error where its tu
   let reads = 0;
   const failing: Backend = {
     ...backend,
-    info: { ...backend.info, isAsynchronous: true },
+    info: { ...backend.info, isAsynchronous: true, waitsForAll: false },
     async read(source) {
       const bytes = await backend.read(source);
       if (++reads === 2) throw new DeviceError("Cannot go on: the device is lost");

@@ -47,7 +47,11 @@ export interface OpenModel extends Disposable {
 
 /** A model with random weights, large enough that its logits differ clearly. */
 export async function openSmall(config = SMALL_MODEL, threads = 2): Promise<OpenModel> {
-  const backend = await openBackend({ device: "cpu", threads, matmul: "f32" });
+  return smallOn(await openBackend({ device: "cpu", threads, matmul: "f32" }), config);
+}
+
+/** The same on a backend that is given, and closed with the model. */
+export function smallOn(backend: Backend, config = SMALL_MODEL): OpenModel {
   const params = allocateParameters(backend, config, "parameters", "f32");
   initializeWeights(backend, config, params, 3407);
   // The usual initial head makes all tokens nearly equally likely.

@@ -49,7 +49,7 @@ export function cpuBackend(machine: CpuMachine, matmul: "f32" | "bf16"): Backend
   let isOpen = true;
   return {
     kind: "cpu",
-    info: { name: machine.name, isAsynchronous: false, peakFlops: null },
+    info: { name: machine.name, isAsynchronous: false, waitsForAll: true, peakFlops: null },
     precision,
     ...checkedOps(ops, precision),
     get allocatedBytes() {

@@ -50,6 +50,7 @@ export function cudaBackend(
     info: {
       name,
       isAsynchronous: true,
+      waitsForAll: false,
       peakFlops: matmul === "bf16" ? peakBf16Flops(device) : null,
     },
     precision,

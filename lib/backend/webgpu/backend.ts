@@ -45,7 +45,7 @@ export async function webgpuBackend(gpu: WebgpuDevice): Promise<Backend> {
   return {
     kind: "webgpu",
     // Deno waits for all submitted work when a result is mapped, so work enqueued before that would only delay it.
-    info: { name, isAsynchronous: false, peakFlops: null },
+    info: { name, isAsynchronous: true, waitsForAll: true, peakFlops: null },
     precision: PRECISION,
     ...checkedOps(ops, PRECISION),
     get allocatedBytes() {

@@ -77,6 +77,7 @@ interface Staging {
  * never mapped has to wait for that promise.
  */
 async function mappedBytes(staging: Staging): Promise<ArrayBuffer> {
+  await null; // what the caller enqueues next is not waited for before it is there
   const mapping = staging.buffer.mapAsync(GPUMapMode.READ);
   if (staging.wasMapped) {
     mapping.catch(() => {});
