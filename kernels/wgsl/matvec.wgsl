@@ -43,17 +43,27 @@ fn add_addend(at: u32) -> f32 {
   return 0.0;
 }
 
-// Adds up the lanes and stores; `n` is the first of the four outputs.
-fn finish(n: u32, thread: u32) {
-  for (var m = 0u; m < ROWS; m++) {
-    let total = lane_sum(sums[m], thread);
-    for (var j = thread % LANES; j < 4u; j += LANES) {
-      if (n + j < p.n) {
-        let at = m * p.out_width + p.out_column + n + j;
-        out[p.out_at + at] = total[j] + add_addend(at);
-      }
+fn finish_row(m: u32, n: u32, thread: u32) {
+  let total = lane_sum(sums[m], thread);
+  for (var j = thread % LANES; j < 4u; j += LANES) {
+    if (n + j < p.n) {
+      let at = m * p.out_width + p.out_column + n + j;
+      out[p.out_at + at] = total[j] + add_addend(at);
     }
   }
+}
+
+// Adds up the lanes and stores; `n` is the first of the four outputs. Rows are written out wherever they index an array:
+// what a loop indexes, compilers that do not unroll it keep in memory.
+fn finish(n: u32, thread: u32) {
+  finish_row(0u, n, thread);
+  if (ROWS > 1u) { finish_row(1u, n, thread); }
+  if (ROWS > 2u) { finish_row(2u, n, thread); }
+  if (ROWS > 3u) { finish_row(3u, n, thread); }
+  if (ROWS > 4u) { finish_row(4u, n, thread); }
+  if (ROWS > 5u) { finish_row(5u, n, thread); }
+  if (ROWS > 6u) { finish_row(6u, n, thread); }
+  if (ROWS > 7u) { finish_row(7u, n, thread); }
 }
 
 fn first_output(group: vec3<u32>, groups: vec3<u32>, thread: u32) -> u32 {
@@ -63,6 +73,10 @@ fn first_output(group: vec3<u32>, groups: vec3<u32>, thread: u32) -> u32 {
 // The rows n to n + 3 of the weight, the last one again where there are fewer.
 fn weight_rows(n: u32) -> vec4<u32> {
   return min(n + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n - 1u));
+}
+
+fn multiply_row(m: u32, k: u32, block: mat4x4<f32>) {
+  sums[m] += left_four(p.left_at, m * p.k, k, p.k - k) * block;
 }
 
 @compute @workgroup_size(GROUP)
@@ -82,9 +96,14 @@ fn product(
       right_four(p.weight_at, starts.z, k, rest),
       right_four(p.weight_at, starts.w, k, rest),
     );
-    for (var m = 0u; m < ROWS; m++) {
-      sums[m] += left_four(p.left_at, m * p.k, k, rest) * block;
-    }
+    multiply_row(0u, k, block);
+    if (ROWS > 1u) { multiply_row(1u, k, block); }
+    if (ROWS > 2u) { multiply_row(2u, k, block); }
+    if (ROWS > 3u) { multiply_row(3u, k, block); }
+    if (ROWS > 4u) { multiply_row(4u, k, block); }
+    if (ROWS > 5u) { multiply_row(5u, k, block); }
+    if (ROWS > 6u) { multiply_row(6u, k, block); }
+    if (ROWS > 7u) { multiply_row(7u, k, block); }
   }
   finish(n, thread);
 }

@@ -22,10 +22,36 @@ fn scales_of(words: vec4<u32>, is_even: vec4<bool>) -> vec4<f32> {
   );
 }
 
+fn add_block_row(m: u32, k: u32, block: mat4x4<f32>) {
+  block_sums[m] += left_four(p.left_at, m * p.k, k, 4u) * block;
+}
+
 fn add_block(k: u32, block: mat4x4<f32>) {
-  for (var m = 0u; m < ROWS; m++) {
-    block_sums[m] += left_four(p.left_at, m * p.k, k, 4u) * block;
-  }
+  add_block_row(0u, k, block);
+  if (ROWS > 1u) { add_block_row(1u, k, block); }
+  if (ROWS > 2u) { add_block_row(2u, k, block); }
+  if (ROWS > 3u) { add_block_row(3u, k, block); }
+  if (ROWS > 4u) { add_block_row(4u, k, block); }
+  if (ROWS > 5u) { add_block_row(5u, k, block); }
+  if (ROWS > 6u) { add_block_row(6u, k, block); }
+  if (ROWS > 7u) { add_block_row(7u, k, block); }
+}
+
+// What a block has given, times its scales; the next one begins at 0.
+fn close_row(m: u32, scales: vec4<f32>) {
+  sums[m] += block_sums[m] * scales;
+  block_sums[m] = vec4<f32>();
+}
+
+fn close_block(scales: vec4<f32>) {
+  close_row(0u, scales);
+  if (ROWS > 1u) { close_row(1u, scales); }
+  if (ROWS > 2u) { close_row(2u, scales); }
+  if (ROWS > 3u) { close_row(3u, scales); }
+  if (ROWS > 4u) { close_row(4u, scales); }
+  if (ROWS > 5u) { close_row(5u, scales); }
+  if (ROWS > 6u) { close_row(6u, scales); }
+  if (ROWS > 7u) { close_row(7u, scales); }
 }
 
 @compute @workgroup_size(GROUP)
@@ -45,9 +71,6 @@ fn product_quantized(
     let index = start / 2u;
     var previous = words_at(index);
     let scales = scales_of(previous, is_even);
-    for (var m = 0u; m < ROWS; m++) {
-      block_sums[m] = vec4<f32>();
-    }
     for (var word = 0u; word < halves / 2u; word++) {
       let next = words_at(index + word + 1u);
       let words = select(next, (previous >> vec4<u32>(16u)) | (next << vec4<u32>(16u)), is_even);
@@ -77,9 +100,7 @@ fn product_quantized(
         }
       }
     }
-    for (var m = 0u; m < ROWS; m++) {
-      sums[m] += block_sums[m] * scales;
-    }
+    close_block(scales);
   }
   finish(n, thread);
 }
