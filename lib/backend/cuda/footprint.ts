@@ -16,7 +16,7 @@ export const CUDA_ALIGNMENT = 256;
 export const WORKSPACE: Allocation = { label: "cuBLASLt workspace", byteLength: 32 << 20 };
 
 /** Memory that keeps nothing between operations: enough for any operation of training, so that it does not grow later. */
-export const SCRATCH: Allocation = { label: "scratch", byteLength: 32 << 20 };
+export const SCRATCH: Allocation = { label: "scratch", byteLength: 64 << 20 };
 
 /** Where small reads wait on their way to the host; a loss takes 512 bytes. */
 export const READ_BACKS: Allocation = { label: "read-backs", byteLength: 4 << 20 };
