@@ -107,6 +107,16 @@ export const CUDA_SYMBOLS = {
     ],
     result: "i32",
   },
+  cuLaunchKernelEx: {
+    optional: true,
+    parameters: [
+      "buffer", // const CUlaunchConfig *config
+      "u64", // CUfunction f
+      "buffer", // void **kernelParams
+      "u64", // void **extra
+    ],
+    result: "i32",
+  },
   cuMemsetD16Async: {
     parameters: [
       "u64", // CUdeviceptr dstDevice
@@ -135,8 +145,23 @@ export const CUDA = {
   CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: 8,
   CU_JIT_ERROR_LOG_BUFFER: 5,
   CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES: 6,
+  CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION: 6,
   CUDA_ERROR_UNSUPPORTED_PTX_VERSION: 222,
 } as const;
+
+/** Layout of CUlaunchConfig in bytes; it begins with the grid, the block and the shared memory, seven unsigned int. */
+export const LAUNCH_CONFIG = {
+  byteLength: 56,
+  /** CUstream hStream */
+  streamOffset: 32,
+  /** CUlaunchAttribute *attrs */
+  attributesOffset: 40,
+  /** unsigned int numAttrs */
+  countOffset: 48,
+} as const;
+
+/** Layout of CUlaunchAttribute in bytes; it begins with its id, an int. */
+export const LAUNCH_ATTRIBUTE = { byteLength: 72, valueOffset: 8 } as const;
 
 /** Names of libcuda for dlopen. */
 export const CUDA_NAMES = ["libcuda.so.1", "libcuda.so"] as const;

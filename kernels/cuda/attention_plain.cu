@@ -184,6 +184,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) attention_with
 
 template <typename T>
 DEVICE void attention_slots(float *outs, float *sums, const T *qkv, const T *keys, const T *values, const int *positions, int first, int chunks, int t, int h, int k, int d, int s) {
+  begin_dependent();
   int wave_row = blockIdx.x / chunks, chunk = blockIdx.x % chunks, kv = blockIdx.y, group = h / k;
   int row = first + wave_row, begin = chunk * CHUNK, count = min(CHUNK, positions[row] + 1 - begin);
   if (count <= 0) return;
@@ -204,6 +205,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) attention_slot
 // Dynamic shared memory, f32: sums of parts of the chunks, and a weight a chunk.
 template <typename T>
 DEVICE void attention_combine(T *out, float *lse, const float *outs, const float *sums, const int *positions, int first, int chunks, int t, int h, int d) {
+  begin_dependent();
   constexpr int WIDTH = Pack<float>::WIDTH;
   int index = blockIdx.x, row = first + index / h, head = index % h, seen = positions ? positions[row] + 1 : row % t + 1;
   int count = (seen + CHUNK - 1) / CHUNK, packs = (d + WIDTH - 1) / WIDTH, parts = max(1, THREADS / packs);

@@ -71,6 +71,9 @@ DEVICE float reciprocal_fast(float x) { return 1 / x; }
 
 DEVICE unsigned char *dynamic_shared() { return (unsigned char *)cuda_sim::dynamic_shared(); }
 
+DEVICE void launch_dependents() {}
+DEVICE void wait_for_prerequisites() { cuda_sim::wait_for_prerequisites(); }
+
 #else
 
 // Rounded to nearest even; a NaN becomes 0x7fff.
@@ -115,7 +118,29 @@ DEVICE unsigned char *dynamic_shared() {
   return shared_bytes;
 }
 
+// Kernels of lib/backend/cuda/dependent.ts. Where one is launched so, the kernels before it in the stream may still run.
+#if __CUDA_ARCH__ >= 900
+
+// The next kernel in the stream may come to the multiprocessors once all blocks have said so.
+DEVICE void launch_dependents() { asm volatile("griddepcontrol.launch_dependents;"); }
+
+// The kernels before this one have ended, and what they wrote is there. Every thread has to wait before it writes anything,
+// and before it reads what is not a weight.
+DEVICE void wait_for_prerequisites() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+#else
+
+DEVICE void launch_dependents() {}
+DEVICE void wait_for_prerequisites() {}
+
 #endif
+
+#endif
+
+DEVICE void begin_dependent() {
+  launch_dependents();
+  wait_for_prerequisites();
+}
 
 constexpr float LOG2_E = 1.4426950408889634f;
 

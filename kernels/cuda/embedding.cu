@@ -30,6 +30,7 @@ DEVICE void copy_row(T *to, const T *from, int c) {
 
 template <typename T>
 DEVICE void embedding_forward(T *out, const int *tokens, const void *table, int dtype, int n, int c) {
+  begin_dependent();
   int index = block_row();
   if (index >= n) return;
   size_t from = (size_t)tokens[index] * c;

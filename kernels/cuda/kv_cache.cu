@@ -4,6 +4,7 @@
 
 template <typename T>
 DEVICE void kv_cache_append(T *keys, T *values, const T *qkv, const int *positions, int n, int t, int h, int k, int d, int s) {
+  begin_dependent();
   constexpr int WIDTH = Pack<T>::WIDTH;
   int packs = (d + WIDTH - 1) / WIDTH;
   size_t index = grid_thread(), head = index / packs;

@@ -132,7 +132,8 @@ DEVICE void add_taken(float sums[ROWS], const Row &row, const T *x, int n, int i
   }
 }
 
-// Σ x · a row of a plain weight, both in whole packs: a lane's share. While a span is multiplied, the next one is on its way.
+// Σ x · a row of a plain weight, both in whole packs: a lane's share. While a span is multiplied, the next one is on its way;
+// the first one while the kernel waits for x.
 template <typename W, typename T>
 DEVICE float row_product(const W *row, const T *x, int i) {
   constexpr int ROUNDS = SPAN / ROUND, PACKS = TAKEN / Pack<W>::WIDTH, X_PACKS = TAKEN / Pack<T>::WIDTH;
@@ -149,6 +150,7 @@ DEVICE float row_product(const W *row, const T *x, int i) {
   float sum = 0;
   int lane_first = threadIdx.x * TAKEN;
   fetch(lane_first);
+  wait_for_prerequisites();
 #pragma unroll 1
   for (int first = lane_first; first < i; first += SPAN) {
     Pack<W> now[ROUNDS][PACKS];
@@ -179,13 +181,15 @@ template <typename Row, typename T, int ROWS>
 DEVICE void matvec(T *out, const T *x, const void *weight, const T *addend, int n, int o, int i, int column, int width) {
   constexpr int AT_ONCE = ROWS == 1 ? SPAN / ROUND : 1; // several rows of x keep the memory busy by themselves
   int index = block_row(), lane = threadIdx.x;
-  if (index >= o) return;
+  launch_dependents();
+  if (index >= o) return wait_for_prerequisites();
   Row row(weight, index, i);
   bool packed = row.packed && i % TAKEN == 0 && (uintptr_t)x % 16 == 0;
   float sums[ROWS] = {0};
   constexpr bool IS_ALONE = ROWS == 1 && Row::IS_PLAIN;
   if constexpr (IS_ALONE)
     if (packed) sums[0] = row_product(row.row, x, i);
+  wait_for_prerequisites();
   for (int first = IS_ALONE && packed ? i : 0; first < i; first += SPAN) {
     int end = min(first + SPAN, i), at = first + lane * TAKEN;
     row.stage(first);

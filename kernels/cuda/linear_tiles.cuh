@@ -84,12 +84,14 @@ DEVICE void matvec_tiles(bf16 *out, const bf16 *x, const void *weight, const bf1
   typename Tile::Stage *stages = (typename Tile::Stage *)dynamic_shared();
   int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, first = blockIdx.x * TILE_ROWS;
   int spans = (i / QUANT_BLOCK + TILE_BLOCKS - 1) / TILE_BLOCKS;
+  launch_dependents();
   Tile tile(&stages[warp], weight, first, o, i);
   float sums[4] = {0, 0, 0, 0};
 #pragma unroll 1
   for (int span = warp; span < spans; span += warps) {
     __syncwarp();
     tile.begin(span);
+    if (span == warp) wait_for_prerequisites(); // every warp has a first span
     tile.stage_x(x, n, span);
     copy_async_wait();
     __syncwarp();

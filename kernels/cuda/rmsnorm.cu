@@ -14,6 +14,7 @@ constexpr int SUMMED = 16; // chunks of a thread, on their way at once
 
 template <typename T>
 DEVICE void rmsnorm_forward(T *out, float *rstd, const T *x, const T *weight, int n, int c, float eps) {
+  begin_dependent();
   constexpr int WIDTH = Pack<T>::WIDTH;
   int index = block_row();
   if (index >= n) return;

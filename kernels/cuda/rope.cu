@@ -7,6 +7,7 @@ constexpr int MAX_THREADS = 1024;
 
 template <typename T>
 DEVICE void rope(T *qkv, const float *table, const int *positions, int rotated, int heads, int d, float sign) {
+  begin_dependent();
   constexpr int WIDTH = Pack<T>::WIDTH;
   int half = d / 2, packs = (half + WIDTH - 1) / WIDTH;
   size_t row = blockIdx.x;

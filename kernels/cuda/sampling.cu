@@ -10,6 +10,7 @@
 extern "C" __global__ void __launch_bounds__(THREADS) sample_token(int *tokens, int *positions, float *log_probs, const float *logits, int *seen, const unsigned *rng, unsigned *scratch, int v, float temperature, int top_k, float share, float min_p, float penalty) {
   __shared__ unsigned counts[BINS], chosen;
   __shared__ Candidates candidates;
+  begin_dependent();
   unsigned b = blockIdx.x;
   int *seen_row = seen ? seen + (size_t)b * v : nullptr;
   ScoreRow row(logits + (size_t)b * v, seen_row, v, penalty);

@@ -19,6 +19,7 @@ DEVICE void load_packs(Pack<T> packs[PACKS], const T *row, int first, int stride
 
 template <typename T>
 DEVICE void swiglu_forward(T *out, const T *gate_up, int n, int f) {
+  begin_dependent();
   constexpr int WIDTH = Pack<T>::WIDTH;
   int row = block_row(), stride = blockDim.x * WIDTH;
   if (row >= n) return;

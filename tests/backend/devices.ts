@@ -50,7 +50,16 @@ export const ROUNDING_DEVICES: readonly TestDevice[] = [
 ];
 
 /** CUDA with the kernels that only compute capability 9.0 has, where it can be had at all. */
-export const HOPPER_DEVICES: readonly TestDevice[] = hopper();
+export const HOPPER_DEVICES: readonly TestDevice[] = onlyWith(
+  "for compute capability 9.0",
+  cudaDevice.openHopper,
+);
+
+/** CUDA with kernels that begin before those they depend on have ended, where the card can. */
+export const DEPENDENT_DEVICES: readonly TestDevice[] = onlyWith(
+  "in dependent launches",
+  cudaDevice.openDependent,
+);
 
 /** The native kernels for instruction sets below the best of this machine, which `openBackend` would not choose. */
 export const OLDER_NATIVE_BUILDS: readonly TestDevice[] = olderBuilds();
@@ -73,11 +82,12 @@ function cuda(matmul: "f32" | "bf16"): TestDevice {
   };
 }
 
-function hopper(): TestDevice[] {
-  const { name, missing, openHopper } = cudaDevice;
-  if (openHopper === null) return [];
-  const variants = [0, 1].map((seed) => () => Promise.resolve(openHopper(seed)));
-  return [{ name: `${name} bf16 for compute capability 9.0`, missing, variants }];
+/** CUDA in bf16 with what only some cards have. */
+function onlyWith(what: string, open: ((seed: number) => Backend) | null): TestDevice[] {
+  const { name, missing } = cudaDevice;
+  if (open === null) return [];
+  const variants = [0, 1].map((seed) => () => Promise.resolve(open(seed)));
+  return [{ name: `${name} bf16 ${what}`, missing, variants }];
 }
 
 function olderBuilds(): TestDevice[] {

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { CUBLASLT, CUBLASLT_SYMBOLS, HEURISTIC_RESULT } from "../../ffi/cublaslt.ts";
-import { CUDA, CUDA_SYMBOLS } from "../../ffi/cuda.ts";
+import { CUDA, CUDA_SYMBOLS, LAUNCH_ATTRIBUTE, LAUNCH_CONFIG } from "../../ffi/cuda.ts";
 import { CUDART, CUDART_SYMBOLS } from "../../ffi/cudart.ts";
 import { GETTER_CONSTANTS, GETTER_SYMBOLS } from "./cublaslt_getters.ts";
 import { assertionsOf, findHeader, refusalOf, type SymbolTable, valuesOf } from "./headers.ts";
@@ -31,7 +31,7 @@ const LIBRARIES: readonly Library[] = [
     version: ["cuda.h", "CUDA_VERSION"],
     tables: [tableIn("../../ffi/cuda.ts", CUDA_SYMBOLS)],
     constants: CUDA,
-    more: [],
+    more: launchLayout(),
   },
   {
     header: "cuda_runtime_api.h",
@@ -72,6 +72,33 @@ for (const { header, version: [file, macro], tables, constants, more } of LIBRAR
       assert.equal(refusalOf(header, lines, folders), null);
     },
   });
+}
+
+/** C++ that holds LAUNCH_CONFIG and LAUNCH_ATTRIBUTE to the structures. */
+function launchLayout(): string[] {
+  const config = "CUlaunchConfig", attribute = "CUlaunchAttribute";
+  const extents = ["gridDim", "blockDim"].flatMap((one) =>
+    ["X", "Y", "Z"].map((axis) => one + axis)
+  );
+  const offsets: readonly (readonly [type: string, member: string, offset: number])[] = [
+    ...[...extents, "sharedMemBytes"].map((member, i) => [config, member, 4 * i] as const),
+    [config, "hStream", LAUNCH_CONFIG.streamOffset],
+    [config, "attrs", LAUNCH_CONFIG.attributesOffset],
+    [config, "numAttrs", LAUNCH_CONFIG.countOffset],
+    [attribute, "id", 0],
+    [attribute, "value", LAUNCH_ATTRIBUTE.valueOffset],
+  ];
+  const allowed = "programmaticStreamSerializationAllowed";
+  return [
+    `static_assert(sizeof(${config}) == ${LAUNCH_CONFIG.byteLength}, "${config}");`,
+    `static_assert(sizeof(${attribute}) == ${LAUNCH_ATTRIBUTE.byteLength}, "${attribute}");`,
+    `static_assert(sizeof(CUlaunchAttributeID) == 4, "id");`,
+    `static_assert(std::is_same_v<decltype(CUlaunchAttributeValue::${allowed}), int>, "${allowed}");`,
+    `static_assert(offsetof(CUlaunchAttributeValue, ${allowed}) == 0, "${allowed}");`,
+    ...offsets.map(([type, member, offset]) =>
+      `static_assert(offsetof(${type}, ${member}) == ${offset}, "${type}.${member}");`
+    ),
+  ];
 }
 
 const driver = findHeader("cuda.h", "cuda.h", "CUDA_VERSION");

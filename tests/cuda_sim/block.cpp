@@ -51,6 +51,8 @@ enum class State : uint8_t { READY, AT_BARRIER, AT_WARP, DONE };
 struct Thread {
   void *stack;
   State state;
+  /** For the kernels that this one depends on. */
+  bool has_waited;
   dim3 index;
 };
 
@@ -87,6 +89,7 @@ void switch_from(void **old_stack, unsigned from) {
     current = order[i];
     threadIdx = thread.index;
     access_state.thread = current;
+    access_state.is_early = running->is_dependent && !thread.has_waited;
     access_state.warp_sync = std::max(warps[current / 32].sync, access_state.block_sync);
     access_state.is_in_kernel = true;
     cuda_sim_switch(old_stack, thread.stack);
@@ -124,6 +127,7 @@ void thread_main() {
   running->entry->call(*running->entry, running->arguments);
   Thread &thread = threads[current];
   if (has_copies(current)) fault(LAUNCH_FAILURE, "thread ended before its asynchronous copies");
+  if (access_state.is_early) fault(LAUNCH_FAILURE, "thread ended without griddepcontrol.wait");
   thread.state = State::DONE;
   alive--;
   warps[current / 32].alive &= ~(1u << current % 32);
@@ -144,6 +148,7 @@ void prepare(unsigned count) {
   for (unsigned i = 0; i < count; i++) {
     Thread &thread = threads[i];
     thread.state = State::READY;
+    thread.has_waited = false;
     thread.index = {i % block.x, i / block.x % block.y, i / (block.x * block.y)};
     void **top = reinterpret_cast<void **>(stacks + STACK_BYTES * (i + 1));
     // A return address to nowhere, then the entry, then six registers.
@@ -207,6 +212,7 @@ void run(const Launch &launch) {
   variables.clear();
   access_state.shared_bytes = launch.shared_bytes;
   access_state.launch_start = ++access_state.clock;
+  if (!launch.is_dependent) access_state.settled = access_state.launch_start;
   gridDim = launch.grid;
   blockDim = launch.block;
   const unsigned count = launch.block.x * launch.block.y * launch.block.z;
@@ -240,6 +246,12 @@ const Entry *find_entry(const std::string &name) {
     if (name == entry->name) return entry;
   }
   return nullptr;
+}
+
+void wait_for_prerequisites() {
+  if (!running->has_wait) return;
+  threads[current].has_waited = true;
+  access_state.is_early = false;
 }
 
 unsigned lane() { return current % 32; }
@@ -283,7 +295,7 @@ void *static_shared(const void *key, size_t bytes, size_t alignment) {
     if (one.key == key) return shared_memory + one.offset;
   }
   const size_t start = (access_state.shared_bytes + alignment - 1) / alignment * alignment;
-  if (start + bytes > SHARED_MAX || start + bytes - running->shared_bytes > SHARED_DEFAULT) {
+  if (start + bytes > running->shared_max || start + bytes - running->shared_bytes > SHARED_DEFAULT) {
     fault(TOO_MANY_RESOURCES, "more shared memory than a block can have");
   }
   access_state.shared_bytes = unsigned(start + bytes);

@@ -93,11 +93,13 @@ struct Product {
     const std::vector<float> right = unpack(b, b_data, description.transposes_b == 0);
     const uint64_t depth = description.transposes_a ? a.rows : a.columns;
     if (failure() != SUCCESS) return;
+    settle();
     for (uint64_t n = 0; n < d.columns; n++) {
       const char *addend = static_cast<const char *>(c_data) + n * c.stride * c.width();
       char *column = static_cast<char *>(d_data) + n * d.stride * d.width();
       if (beta != 0 && !check_range("cublasLtMatmul C", addend, c.rows * c.width(), false)) return;
       if (!check_range("cublasLtMatmul D", column, d.rows * d.width(), true)) return;
+      note_unsettled(column, d.rows * d.width());
       for (uint64_t m = 0; m < d.rows; m++) {
         float value = alpha * dot(&left[m * depth], &right[n * depth], depth);
         if (beta != 0) value += beta * element(c, addend, m);

@@ -100,6 +100,9 @@ void ldmatrix(uint32_t *out, int count, const void *row, bool is_transposed);
 /** mma.sync.m16n8k16.row.col.f32.bf16.bf16.f32: d = a · b + c. */
 void mma_bf16_16x8x16(float *d, const uint32_t *a, const uint32_t *b, const float *c);
 
+/** griddepcontrol.wait, where the kernel's PTX has it. */
+void wait_for_prerequisites();
+
 /** fence.proxy.async: products that begin after a barrier find what this thread has written to shared memory. */
 void fence_proxy_async();
 /**

@@ -19,11 +19,14 @@ export interface CudaForTests {
   open(matmul: "f32" | "bf16", seed: number): Backend;
   /** A backend in bf16 with the kernels for compute capability 9.0 alone; null on a card of another one. */
   readonly openHopper: ((seed: number) => Backend) | null;
+  /** A backend in bf16 whose kernels of decoding begin before those they depend on have ended; null on a card before 9.0. */
+  readonly openDependent: ((seed: number) => Backend) | null;
 }
 
 const SHUFFLE = "TINYLLAMA_CUDA_SIM_SHUFFLE";
 const CAPABILITY = "TINYLLAMA_CUDA_SIM_CAPABILITY";
 const HOPPER = "TINYLLAMA_CUDA_HOPPER";
+const DEPENDENT = "TINYLLAMA_CUDA_PDL";
 
 const NOT_ASKED = "no card, and TINYLLAMA_CUDA_SIM=1 is not set";
 
@@ -40,6 +43,7 @@ export async function cudaForTests(): Promise<CudaForTests> {
       openDevice: () => openDevice(),
       open: (matmul) => cudaBackend(openDevice(), matmul),
       openHopper: card === "9.0" ? () => withVariables({ [HOPPER]: "1" }, openBf16) : null,
+      openDependent: Number(card) < 9 ? null : () => withVariables({ [DEPENDENT]: "1" }, openBf16),
     };
   }
   const build = isSimulated
@@ -56,6 +60,7 @@ export async function cudaForTests(): Promise<CudaForTests> {
     openDevice: open,
     open: (matmul, seed) => openWith(matmul, seed, {}),
     openHopper: (seed) => openWith("bf16", seed, { [CAPABILITY]: "9.0", [HOPPER]: "1" }),
+    openDependent: (seed) => openWith("bf16", seed, { [CAPABILITY]: "9.0", [DEPENDENT]: "1" }),
   };
 }
 

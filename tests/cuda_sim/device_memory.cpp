@@ -86,6 +86,18 @@ void stamp(size_t first, size_t last) {
   for (size_t grain = first; grain <= last; grain++) writes[grain] = stamp_of_write();
 }
 
+/** What a thread does before it waits for the kernels before: it may only read what none of them can have written. */
+void judge_early(const void *place, size_t first, size_t last, bool is_written) {
+  if (is_written) {
+    return fault(LAUNCH_FAILURE, "write at " + place_text(place) + " before griddepcontrol.wait");
+  }
+  for (size_t grain = first; grain <= last; grain++) {
+    if (writes[grain].time < access_state.settled) continue;
+    return fault(LAUNCH_FAILURE, "read at " + place_text(place) + " before griddepcontrol.wait, of what a kernel before " +
+                                     "this one writes");
+  }
+}
+
 template <unsigned BYTES> bool is_initialised(const unsigned char *states) {
   unsigned char expected[BYTES];
   memset(expected, INITIALISED, BYTES);
@@ -98,6 +110,9 @@ template <unsigned BYTES, bool IS_WRITTEN> void note_device(const void *place) {
   if (!is_initialised<BYTES>(shadow + offset)) initialise(place, shadow + offset, BYTES, IS_WRITTEN);
   const size_t first = offset / GRAIN, last = (offset + BYTES - 1) / GRAIN;
   uint64_t &sector_time = sector_times[offset / SECTOR];
+  if (access_state.is_early && (IS_WRITTEN || sector_time >= access_state.settled)) {
+    judge_early(place, first, last, IS_WRITTEN);
+  }
   if (sector_time >= access_state.launch_start) judge_order(place, first, last, IS_WRITTEN);
   if (!IS_WRITTEN) return;
   sector_time = access_state.clock;
@@ -204,6 +219,13 @@ bool check_range(const char *what, const void *place, size_t bytes, bool is_writ
   }
   if (is_written) memset(states, INITIALISED, bytes);
   return true;
+}
+
+void note_unsettled(const void *place, size_t bytes) {
+  const size_t start = static_cast<const unsigned char *>(place) - heap;
+  const Stamp now = {++access_state.clock, NOBODY};
+  std::fill(writes + start / GRAIN, writes + (start + bytes + GRAIN - 1) / GRAIN, now);
+  std::fill(sector_times + start / SECTOR, sector_times + (start + bytes + SECTOR - 1) / SECTOR, uint64_t(now.time));
 }
 
 void note_access(const void *place, unsigned bytes, bool is_written) {

@@ -30,19 +30,50 @@ constexpr int INVALID_CONTEXT = 201, NO_BINARY = 209;
 struct Function {
   const Entry *entry;
   unsigned static_shared, shared_max;
+  /** Whether its PTX waits for the kernels before it. */
+  bool has_wait;
   /** Dynamic shared memory that a launch may have. */
   unsigned allowed_shared;
 };
 
 struct Module {
   std::string text;
+  /** What the card was when it was loaded: tests change it for a backend of theirs. */
+  unsigned shared_max;
   std::map<std::string, Function> functions;
 };
 
 std::set<const Function *> known;
 
-/** Code with an "a" behind its architecture runs on that architecture alone. */
-bool is_for_hopper(const std::string &text) { return text.find(".target sm_90a") != std::string::npos; }
+constexpr int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+unsigned dependent_launches = 0;
+
+/** CUlaunchAttribute, of whose values only this one is known here. */
+struct LaunchAttribute {
+  int id, padding, value;
+  char rest[60];
+};
+static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchAttribute, value) == 8);
+
+/** CUlaunchConfig. */
+struct LaunchConfig {
+  dim3 grid, block;
+  unsigned shared_bytes;
+  void *stream;
+  const LaunchAttribute *attributes;
+  unsigned attribute_count;
+};
+static_assert(sizeof(LaunchConfig) == 56 && offsetof(LaunchConfig, attributes) == 40);
+
+/** Code with an "a" behind its architecture runs on that architecture alone, other code on all after it too. */
+bool runs_here(const std::string &text) {
+  unsigned wanted = 0;
+  char alone = 0;
+  const size_t at = text.find(".target sm_");
+  if (at != std::string::npos) sscanf(text.c_str() + at, ".target sm_%u%c", &wanted, &alone);
+  const unsigned card = unsigned(capability().major * 10 + capability().minor);
+  return alone == 'a' ? wanted == card : wanted <= card;
+}
 
 /** Where `.entry name(...)` begins in PTX text; npos when it has no such entry. */
 size_t entry_of(const std::string &text, const std::string &name) {
@@ -52,6 +83,8 @@ size_t entry_of(const std::string &text, const std::string &name) {
   }
   return std::string::npos;
 }
+
+std::string body_of(const std::string &text, size_t at) { return text.substr(at, text.find("\n}", at) - at); }
 
 /** Number of parameters of the entry that begins at `at`. */
 unsigned parameters_of(const std::string &text, size_t at) {
@@ -63,7 +96,7 @@ unsigned parameters_of(const std::string &text, size_t at) {
 
 /** Bytes of the shared variables that the entry at `at` names, its own and the module's. */
 unsigned static_shared_of(const std::string &text, size_t at) {
-  const std::string body = text.substr(at, text.find("\n}", at) - at), mark = ".shared .align ";
+  const std::string body = body_of(text, at), mark = ".shared .align ";
   unsigned bytes = 0;
   for (size_t i = text.find(mark); i != std::string::npos; i = text.find(mark, i + 1)) {
     unsigned alignment = 1, bits = 0, count = 1;
@@ -119,7 +152,7 @@ EXPORT int cuModuleLoadDataEx(Module **module, const char *image, unsigned count
   const Lock lock;
   if (!has_context()) return refuse(INVALID_CONTEXT, "loading a module on a thread without a context");
   if (const int status = refuse_while_capturing("loading a module")) return status;
-  Module *made = new Module{image, {}};
+  Module *made = new Module{image, shared_max(), {}};
   if (made->text.find(".version") == std::string::npos) {
     for (unsigned i = 0; i < count; i++) {
       if (options[i] == 5) snprintf(static_cast<char *>(values[i]), 64, "no .version directive");
@@ -133,7 +166,7 @@ EXPORT int cuModuleLoadDataEx(Module **module, const char *image, unsigned count
     delete made;
     return UNSUPPORTED_PTX;
   }
-  if (is_for_hopper(made->text) && (capability().major != 9 || capability().minor != 0)) {
+  if (!runs_here(made->text)) {
     delete made;
     return NO_BINARY;
   }
@@ -160,8 +193,8 @@ EXPORT int cuModuleGetFunction(Function **function, Module *module, const char *
     return refuse(NOT_FOUND, std::string(name) + " has other parameters in the PTX than in its source");
   }
   const unsigned bytes = static_shared_of(module->text, at);
-  const unsigned most = is_for_hopper(module->text) ? HOPPER_SHARED_MAX : SHARED_MAX;
-  const Function made{entry, bytes, most, SHARED_DEFAULT - bytes};
+  const bool has_wait = body_of(module->text, at).find("griddepcontrol.wait;") != std::string::npos;
+  const Function made{entry, bytes, module->shared_max, has_wait, SHARED_DEFAULT - bytes};
   *function = &module->functions.try_emplace(name, made).first->second;
   known.insert(*function);
   return SUCCESS;
@@ -184,20 +217,18 @@ EXPORT int cuFuncSetAttribute(Function *function, int attribute, int value) {
   return SUCCESS;
 }
 
-EXPORT int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
-                          unsigned by, unsigned bz, unsigned shared_bytes, void *stream,
-                          void **parameters, void **extra) {
-  const Lock lock;
+static int launch_kernel(Function *function, dim3 grid, dim3 block, unsigned shared_bytes, void *stream, void **parameters,
+                         void **extra, bool is_dependent) {
   if (!has_context()) return refuse(INVALID_CONTEXT, "launching on a thread without a context");
   if (known.count(function) == 0) return refuse(INVALID_HANDLE, "launching no function");
   const Entry &entry = *function->entry;
   const std::string name = entry.name;
-  if (gx == 0 || gy == 0 || gz == 0 || bx == 0 || by == 0 || bz == 0) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x == 0 || block.y == 0 || block.z == 0) {
     return refuse(INVALID_VALUE, name + ": an extent is zero");
   }
-  if (gx > 0x7fffffff || gy > 65535 || gz > 65535) return refuse(INVALID_VALUE, name + ": grid");
+  if (grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) return refuse(INVALID_VALUE, name + ": grid");
   const unsigned most = entry.max_threads == 0 ? MAX_BLOCK_THREADS : entry.max_threads;
-  if (bx > 1024 || by > 1024 || bz > 64 || uint64_t(bx) * by * bz > most) {
+  if (block.x > 1024 || block.y > 1024 || block.z > 64 || uint64_t(block.x) * block.y * block.z > most) {
     return refuse(INVALID_VALUE, name + ": more threads than a block of it may have");
   }
   if (shared_bytes > function->allowed_shared) {
@@ -205,14 +236,42 @@ EXPORT int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned
   }
   if (extra != nullptr || entry.count > 64) return refuse(INVALID_VALUE, name + ": arguments");
   std::shared_ptr<Launch> launch = std::make_shared<Launch>();
-  *launch = {&entry, {gx, gy, gz}, {bx, by, bz}, shared_bytes, seed_of(stream), {}};
+  *launch = {&entry, grid, block, shared_bytes, function->shared_max, seed_of(stream), is_dependent, function->has_wait, {}};
   for (unsigned i = 0; i < entry.count; i++) {
     if (parameters[i] == nullptr) return refuse(INVALID_VALUE, name + ": too few arguments");
     memcpy(&launch->arguments[i], parameters[i], entry.sizes[i]);
   }
   if (parameters[entry.count] != nullptr) return refuse(INVALID_VALUE, name + ": too many arguments");
   note_launch(stream, function);
+  if (is_dependent) dependent_launches++;
   return enqueue(stream, [launch] { run(*launch); });
+}
+
+EXPORT int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                          unsigned shared_bytes, void *stream, void **parameters, void **extra) {
+  const Lock lock;
+  return launch_kernel(function, {gx, gy, gz}, {bx, by, bz}, shared_bytes, stream, parameters, extra, false);
+}
+
+EXPORT int cuLaunchKernelEx(const LaunchConfig *config, Function *function, void **parameters, void **extra) {
+  const Lock lock;
+  bool is_dependent = false;
+  for (unsigned i = 0; i < config->attribute_count; i++) {
+    const LaunchAttribute &one = config->attributes[i];
+    if (one.id != PROGRAMMATIC_STREAM_SERIALIZATION) return refuse(INVALID_VALUE, "launch attribute");
+    is_dependent = one.value != 0;
+  }
+  if (is_dependent && known.count(function) != 0 && function->shared_max < HOPPER_SHARED_MAX) {
+    return refuse(NOT_SUPPORTED, "programmatic launch before compute capability 9.0");
+  }
+  return launch_kernel(function, config->grid, config->block, config->shared_bytes, config->stream, parameters, extra,
+                       is_dependent);
+}
+
+/** For tests: launches so far that may begin before the kernel before them has ended; those of a graph when it is captured. */
+EXPORT unsigned cuda_sim_dependent_launches() {
+  const Lock lock;
+  return dependent_launches;
 }
 
 template <class T> static int fill(T *place, T value, size_t count, void *stream) {
@@ -220,6 +279,7 @@ template <class T> static int fill(T *place, T value, size_t count, void *stream
   return enqueue(stream, [=] {
     if (!check_range("cuMemset", place, sizeof(T) * count, true)) return;
     for (size_t i = 0; i < count; i++) place[i] = value;
+    settle();
   });
 }
 

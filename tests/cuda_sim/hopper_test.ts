@@ -17,8 +17,8 @@ const PRODUCTS = {
 } as const;
 type Name = keyof typeof PRODUCTS;
 
-/** Says sm_90, because the simulated card is none of those that sm_90a is for. */
-const PTX = `.version 8.0\n.target sm_90\n${
+/** Says sm_80, because the simulated card is none of those that sm_90a is for. */
+const PTX = `.version 8.0\n.target sm_80\n${
   ["by_columns", "by_rows"].map((name) =>
     `.visible .entry ${name}(\n${
       [0, 1, 2, 3].map((i) => `.param .u64 ${name}_param_${i}`).join(",\n")
@@ -88,7 +88,7 @@ inSimulator("kernels for compute capability 9.0 alone do not load elsewhere", as
   using stream = new CudaStream(device);
   using memory = new CudaMemory(device, stream);
   using launcher = new CudaLauncher(device, memory, stream, CUDA_PRECISIONS.f32);
-  const ptx = PTX.replace("sm_90", "sm_90a");
+  const ptx = PTX.replace("sm_80", "sm_90a");
   assert.throws(() => launcher.load("hopper", ptx, ["by_rows"]), /cuModuleLoadDataEx.* 209/);
   await Promise.resolve();
 });

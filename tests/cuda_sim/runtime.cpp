@@ -99,6 +99,7 @@ const char *name_of(int status) {
   case TOO_MANY_RESOURCES: return "too many resources requested for launch";
   case MISALIGNED_ADDRESS: return "misaligned address";
   case LAUNCH_FAILURE: return "unspecified launch failure";
+  case NOT_SUPPORTED: return "operation not supported";
   case CAPTURE_UNSUPPORTED: return "operation not permitted when stream is capturing";
   case CAPTURE_INVALIDATED: return "operation failed due to a previous error during capture";
   case CAPTURE_ISOLATION: return "dependency created on uncaptured work in another stream";
@@ -194,6 +195,8 @@ void copy(void *to, const void *from, size_t bytes) {
   if (is_device(to) && !check_range("copy", to, bytes, true)) return;
   if (is_device(from) && !check_range("copy", from, bytes, false)) return;
   memmove(to, from, bytes);
+  // Copies to the host may run beside the kernels.
+  if (is_device(to)) settle();
 }
 
 } // namespace
@@ -215,7 +218,7 @@ EXPORT int cudaDeviceGetAttribute(int *value, int attribute, int) {
   case 16: *value = MULTIPROCESSORS; return SUCCESS;
   case 75: *value = capability().major; return SUCCESS;
   case 76: *value = capability().minor; return SUCCESS;
-  case 97: *value = capability().major < 9 ? SHARED_MAX : HOPPER_SHARED_MAX; return SUCCESS;
+  case 97: *value = int(shared_max()); return SUCCESS;
   default: return refuse(INVALID_VALUE, "device attribute " + std::to_string(attribute));
   }
 }
@@ -279,6 +282,7 @@ EXPORT int cudaMemsetAsync(void *place, int value, size_t bytes, void *stream) {
   const Lock lock;
   return enqueue(stream, [=] {
     if (check_range("cudaMemsetAsync", place, bytes, true)) memset(place, value, bytes);
+    settle();
   });
 }
 

@@ -27,6 +27,7 @@ enum Status {
   TOO_MANY_RESOURCES = 701,
   MISALIGNED_ADDRESS = 716,
   LAUNCH_FAILURE = 719,
+  NOT_SUPPORTED = 801,
   CAPTURE_UNSUPPORTED = 900,
 };
 
@@ -46,6 +47,8 @@ struct Capability {
 };
 /** 8.6, or what TINYLLAMA_CUDA_SIM_CAPABILITY says now. */
 Capability capability();
+/** Shared memory that a block of the card may have. */
+inline unsigned shared_max() { return capability().major < 9 ? SHARED_MAX : HOPPER_SHARED_MAX; }
 
 /** Keeps the first failure of work that was enqueued; it stays until the process ends, as on a card. */
 int fail(int status, const std::string &message);
@@ -63,6 +66,9 @@ bool release(uintptr_t address);
 void memory_info(size_t *free_bytes, size_t *total_bytes);
 /** Checks a range that a copy or a library call touches, and marks what it writes. Fails with ILLEGAL_ADDRESS. */
 bool check_range(const char *what, const void *place, size_t bytes, bool is_written);
+
+/** Notes that work which a kernel after it need not wait for writes a range that has been checked. */
+void note_unsettled(const void *place, size_t bytes);
 
 /** Zeroed pages that take memory only once they are touched. Ends the process where there are no addresses left. */
 unsigned char *reserve(size_t bytes);
@@ -87,11 +93,17 @@ struct Access {
   bool is_in_kernel = false;
   /** True during an atomic operation. */
   bool is_atomic = false;
+  /** True in a kernel that may have begun before those it depends on have ended, until the thread has waited for them. */
+  bool is_early = false;
   unsigned thread = 0;
   uint64_t clock = 1, launch_start = 1, block_start = 1, block_sync = 1, warp_sync = 1;
+  /** What was written before is there, whatever kernels run at the same time. */
+  uint64_t settled = 1;
   unsigned shared_bytes = 0;
 };
 extern Access access_state;
+/** Everything before has ended. */
+inline void settle() { access_state.settled = ++access_state.clock; }
 
 /** Who touched a place, and when: a number of a thread, which is below 1024, or one of those below. */
 struct Stamp {
@@ -153,8 +165,12 @@ struct Launch {
   const Entry *entry;
   dim3 grid, block;
   unsigned shared_bytes;
+  /** Of a block, static memory included. */
+  unsigned shared_max;
   /** Not 0: the order in which blocks and their threads run is shuffled. */
   uint64_t seed;
+  /** Launched to begin before the kernel before it has ended, and whether its PTX waits for that. */
+  bool is_dependent, has_wait;
   uint64_t arguments[64];
 };
 /** Runs all blocks to their end or to the first fault. */

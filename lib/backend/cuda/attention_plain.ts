@@ -2,6 +2,7 @@
 
 import gradientPtx from "../../../kernels/dist/attention_gradient.ptx" with { type: "text" };
 import ptx from "../../../kernels/dist/attention_plain.ptx" with { type: "text" };
+import dependentPtx from "../../../kernels/dist/attention_plain_90.ptx" with { type: "text" };
 import { byteLengthOf } from "../../core/dtype.ts";
 import { carve, type Tensor } from "../../core/tensor.ts";
 import { type CudaContext, type CudaKernel, type Extent, i32, type KernelArg } from "./context.ts";
@@ -34,7 +35,9 @@ export function plainAttention(cuda: CudaContext) {
   const within = `attention_within_${scalar}` as const,
     slots = `attention_slots_${scalar}` as const;
   const combine = `attention_combine_${scalar}` as const;
-  const kernels = cuda.load("attention_plain", ptx, [within, slots, combine]);
+  const kernels = cuda.load("attention_plain", ptx, [within, slots, combine], {
+    ...{ ptx: dependentPtx, entries: [slots, combine] },
+  });
   const deltaOf = `attention_delta_${scalar}` as const;
   const ofQueries = `attention_gradient_queries_${scalar}` as const;
   const ofKeys = `attention_gradient_keys_${scalar}` as const;

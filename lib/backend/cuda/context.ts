@@ -5,6 +5,7 @@ import { CUDA } from "../../../ffi/cuda.ts";
 import type { Precision } from "../../core/backend.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { Tensor } from "../../core/tensor.ts";
+import { type DependentLaunch, dependentLaunch } from "./dependent.ts";
 import type { CudaDevice } from "./device.ts";
 import { SCRATCH } from "./footprint.ts";
 import { versionText } from "./libraries.ts";
@@ -18,6 +19,17 @@ export interface CudaKernel {
   readonly name: string;
   /** CUfunction. */
   readonly handle: bigint;
+  /** Whether it waits by itself for what the kernels before it write. */
+  readonly isDependent: boolean;
+}
+
+/**
+ * Entry points that dependent.ts launches where it is asked for, from PTX text of their own: they write nothing, and read
+ * nothing but weights, before they have waited. None of them may write a weight.
+ */
+export interface DependentModule<K extends string> {
+  readonly ptx: string;
+  readonly entries: readonly K[];
 }
 
 /** A scalar argument, made by {@linkcode i32} or {@linkcode f32}. */
@@ -56,13 +68,15 @@ export interface CudaContext {
   /** Shared memory one block may have, in bytes, dynamic and static together. */
   readonly maxSharedBytes: number;
   /**
-   * Loads these entry points of the PTX text of one family; called once, when the backend opens.
+   * Loads these entry points of the PTX text of one family, or of `dependents` where it has them and they are asked for;
+   * called once, when the backend opens.
    * @throws {DeviceError} when the driver refuses the text (with its compiler's log) or an entry is missing.
    */
   load<K extends string>(
     family: string,
     ptx: string,
     entries: readonly K[],
+    dependents?: DependentModule<K>,
   ): Readonly<Record<K, CudaKernel>>;
   /**
    * Enqueues a launch on the compute stream. `sharedBytes` is dynamic shared memory, allowed beyond 48 KiB by itself. A
@@ -134,6 +148,8 @@ export class CudaLauncher implements CudaContext, Disposable {
   /** Dynamic shared memory that each function may have. */
   readonly #allowedShared = new Map<bigint, number>();
   readonly #place = new BigUint64Array(1);
+  /** Null where nobody asks for it. */
+  readonly #launchDependent: DependentLaunch | null;
   #scratch: Tensor;
 
   constructor(device: CudaDevice, memory: CudaMemory, stream: CudaStream, precision: Precision) {
@@ -142,6 +158,7 @@ export class CudaLauncher implements CudaContext, Disposable {
     this.#stream = stream;
     this.#scratch = memory.reserve(SCRATCH);
     this.precision = precision;
+    this.#launchDependent = dependentLaunch(device, stream.compute, precision);
   }
 
   get capability(): readonly [major: number, minor: number] {
@@ -160,18 +177,14 @@ export class CudaLauncher implements CudaContext, Disposable {
     family: string,
     ptx: string,
     entries: readonly K[],
+    dependents?: DependentModule<K>,
   ): Readonly<Record<K, CudaKernel>> {
-    const module = this.#loadModule(family, withEntries(ptx, entries));
-    const { driver } = this.#device;
-    const kernels: Record<string, CudaKernel> = {};
-    for (const name of entries) {
-      const status = driver.cuModuleGetFunction(this.#place, module, cString(name));
-      this.#device.checkDriver(`cuModuleGetFunction of ${name}`, status);
-      const handle = this.#place[0];
-      this.#allowedShared.set(handle, FREE_SHARED_BYTES - this.#staticBytes(name, handle));
-      kernels[name] = { name, handle };
-    }
-    const named: object = kernels;
+    const apart = this.#launchDependent === null ? undefined : dependents;
+    const plain = entries.filter((name) => apart?.entries.includes(name) !== true);
+    const named: object = {
+      ...this.#loadFrom(family, ptx, plain, false),
+      ...apart === undefined ? {} : this.#loadFrom(`${family}_90`, apart.ptx, apart.entries, true),
+    };
     if (!hasEntries(named, entries)) throw new TypeError(`Cannot name the kernels of ${family}`);
     return named;
   }
@@ -186,19 +199,7 @@ export class CudaLauncher implements CudaContext, Disposable {
     if (isEmpty(grid) || isEmpty(block)) return;
     if (sharedBytes > 0) this.#allowShared(kernel, sharedBytes);
     this.#arguments.set(args, this.#memory);
-    const status = this.#device.driver.cuLaunchKernel(
-      kernel.handle,
-      grid[0],
-      grid[1],
-      grid[2],
-      block[0],
-      block[1],
-      block[2],
-      sharedBytes,
-      this.#stream.compute,
-      this.#arguments.pointers,
-      0n,
-    );
+    const status = this.#enqueue(kernel, grid, block, sharedBytes);
     this.#arguments.reopen(args.length);
     if (status !== 0) this.#device.checkDriver(`cuLaunchKernel of ${kernel.name}`, status);
     this.#stream.inspect(kernel.name);
@@ -219,6 +220,49 @@ export class CudaLauncher implements CudaContext, Disposable {
 
   [Symbol.dispose](): void {
     for (const module of this.#modules) this.#device.driver.cuModuleUnload(module);
+  }
+
+  /** Launches with the arguments that are set. @returns a CUresult. */
+  #enqueue(kernel: CudaKernel, grid: Extent, block: Extent, sharedBytes: number): number {
+    const { handle, isDependent } = kernel, parameters = this.#arguments.pointers;
+    // After any other kernel, which may have written a weight, everything has to have ended.
+    const isOverlapping = isDependent && this.#stream.allowsOverlap;
+    this.#stream.allowsOverlap = isDependent;
+    if (isOverlapping && this.#launchDependent !== null) {
+      return this.#launchDependent(handle, grid, block, sharedBytes, parameters);
+    }
+    return this.#device.driver.cuLaunchKernel(
+      handle,
+      grid[0],
+      grid[1],
+      grid[2],
+      block[0],
+      block[1],
+      block[2],
+      sharedBytes,
+      this.#stream.compute,
+      parameters,
+      0n,
+    );
+  }
+
+  #loadFrom(
+    family: string,
+    ptx: string,
+    entries: readonly string[],
+    isDependent: boolean,
+  ): Record<string, CudaKernel> {
+    if (entries.length === 0) return {};
+    const module = this.#loadModule(family, withEntries(ptx, entries));
+    const kernels: Record<string, CudaKernel> = {};
+    for (const name of entries) {
+      const status = this.#device.driver.cuModuleGetFunction(this.#place, module, cString(name));
+      this.#device.checkDriver(`cuModuleGetFunction of ${name}`, status);
+      const handle = this.#place[0];
+      this.#allowedShared.set(handle, FREE_SHARED_BYTES - this.#staticBytes(name, handle));
+      kernels[name] = { name, handle, isDependent };
+    }
+    return kernels;
   }
 
   #loadModule(family: string, ptx: string): bigint {

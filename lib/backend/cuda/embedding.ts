@@ -1,6 +1,7 @@
 // Rows of a table by token id on CUDA; the table may have any weight dtype.
 
 import ptx from "../../../kernels/dist/embedding.ptx" with { type: "text" };
+import dependentPtx from "../../../kernels/dist/embedding_90.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import { carve, elementCount, rowCount, rowWidth } from "../../core/tensor.ts";
 import { dtypeCode } from "../dtype_code.ts";
@@ -24,9 +25,8 @@ export function embeddingOps(cuda: CudaContext) {
   const scalar = scalarOf(cuda), width = packWidth(scalar);
   const forward = `embedding_forward_${scalar}` as const;
   const backward = `embedding_backward_${scalar}` as const;
-  const kernels = cuda.load("embedding", ptx, [
-    ...[forward, backward, "embedding_order", "embedding_add_partial"] as const,
-  ]);
+  const names = [forward, backward, "embedding_order", "embedding_add_partial"] as const;
+  const kernels = cuda.load("embedding", ptx, names, { ptx: dependentPtx, entries: [forward] });
   return {
     embeddingForward(out, tokens, table) {
       const n = elementCount(tokens.shape), c = rowWidth(table);

@@ -1,6 +1,7 @@
 // Storing keys and values of new tokens on CUDA.
 
 import ptx from "../../../kernels/dist/kv_cache.ptx" with { type: "text" };
+import dependentPtx from "../../../kernels/dist/kv_cache_90.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import { type CudaContext, i32 } from "./context.ts";
 import { flat, packWidth, scalarOf } from "./geometry.ts";
@@ -9,7 +10,7 @@ import { flat, packWidth, scalarOf } from "./geometry.ts";
 export function kvCacheOps(cuda: CudaContext) {
   const scalar = scalarOf(cuda), width = packWidth(scalar);
   const append = `kv_cache_append_${scalar}` as const;
-  const kernels = cuda.load("kv_cache", ptx, [append]);
+  const kernels = cuda.load("kv_cache", ptx, [append], { ptx: dependentPtx, entries: [append] });
   return {
     kvCacheAppend(keys, values, qkv, positions) {
       const [b, t, heads, d] = qkv.shape;

@@ -1,6 +1,7 @@
 // Products of few rows with a weight of any type on CUDA, bound by reading the weight: what decoding needs.
 
 import ptx from "../../../kernels/dist/linear.ptx" with { type: "text" };
+import dependentPtx from "../../../kernels/dist/linear_90.ptx" with { type: "text" };
 import { byteLengthOf, type DType, QUANT_BLOCK } from "../../core/dtype.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import { elementCount, rowCount, rowWidth, type Tensor } from "../../core/tensor.ts";
@@ -29,7 +30,7 @@ export function matvec(cuda: CudaContext) {
   const names = weights.flatMap((weight) =>
     ROWS.map((rows) => `matvec_${weight}_${scalar}_${rows}` as const)
   );
-  const kernels = cuda.load("linear", ptx, names);
+  const kernels = cuda.load("linear", ptx, names, { ptx: dependentPtx, entries: names });
   const kernelFor = (dtype: DType, n: number): CudaKernel => {
     const weight = weights.find((one) => one === dtype), rows = ROWS.find((most) => n <= most);
     if (weight === undefined || rows === undefined) {
@@ -79,7 +80,8 @@ function stageBytes(weight: typeof TILED[number], columns: number): number {
 
 /** Products of bf16 on tensor cores: a block of warps for 16 rows of the weight. */
 function tiled(cuda: CudaContext) {
-  const kernels = cuda.load("linear", ptx, TILE_KERNELS);
+  const dependents = { ptx: dependentPtx, entries: TILE_KERNELS };
+  const kernels = cuda.load("linear", ptx, TILE_KERNELS, dependents);
   return (
     weight: typeof TILED[number],
     n: number,

@@ -1,6 +1,7 @@
 // Root mean square norm on CUDA, forward and backward.
 
 import ptx from "../../../kernels/dist/rmsnorm.ptx" with { type: "text" };
+import dependentPtx from "../../../kernels/dist/rmsnorm_90.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import { elementCount, type Tensor } from "../../core/tensor.ts";
 import { type CudaContext, f32, i32 } from "./context.ts";
@@ -24,7 +25,8 @@ export function rmsnormOps(cuda: CudaContext) {
   const forward = `rmsnorm_forward_${scalar}` as const;
   const any = `rmsnorm_backward_${scalar}` as const;
   const whole = `rmsnorm_backward_whole_${scalar}` as const;
-  const kernels = cuda.load("rmsnorm", ptx, [forward, any, whole, "rmsnorm_sum_chunks"]);
+  const names = [forward, any, whole, "rmsnorm_sum_chunks"] as const;
+  const kernels = cuda.load("rmsnorm", ptx, names, { ptx: dependentPtx, entries: [forward] });
   const isPacked = (tensor: Tensor) => cuda.address(tensor) % BigInt(PACK_BYTES) === 0n;
   return {
     rmsnormForward(out, rstd, x, weight, eps) {

@@ -1,6 +1,7 @@
 // Rotary position embedding on CUDA, in place, and its inverse.
 
 import ptx from "../../../kernels/dist/rope.ptx" with { type: "text" };
+import dependentPtx from "../../../kernels/dist/rope_90.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import { elementCount, rowWidth, type Tensor } from "../../core/tensor.ts";
 import { type CudaContext, f32, i32 } from "./context.ts";
@@ -10,7 +11,7 @@ import { packWidth, rowThreads, scalarOf } from "./geometry.ts";
 export function ropeOps(cuda: CudaContext) {
   const scalar = scalarOf(cuda), width = packWidth(scalar);
   const rope = `rope_${scalar}` as const;
-  const kernels = cuda.load("rope", ptx, [rope]);
+  const kernels = cuda.load("rope", ptx, [rope], { ptx: dependentPtx, entries: [rope] });
   const rotate = (
     qkv: Tensor,
     table: Tensor,

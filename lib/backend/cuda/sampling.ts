@@ -1,6 +1,7 @@
 // Drawing the next tokens on CUDA, a block a sequence.
 
 import ptx from "../../../kernels/dist/sampling.ptx" with { type: "text" };
+import dependentPtx from "../../../kernels/dist/sampling_90.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import { type CudaContext, f32, i32 } from "./context.ts";
 
@@ -9,7 +10,8 @@ const THREADS = 1024;
 
 /** Loads kernels/cuda/sampling.cu; allocates nothing per call. */
 export function samplingOps(cuda: CudaContext) {
-  const kernels = cuda.load("sampling", ptx, ["sample_token"]);
+  const names = ["sample_token"] as const;
+  const kernels = cuda.load("sampling", ptx, names, { ptx: dependentPtx, entries: names });
   return {
     sampleToken(tokens, positions, logProbs, logits, seen, rng, options) {
       const [b, v] = logits.shape;

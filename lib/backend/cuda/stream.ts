@@ -10,6 +10,8 @@ export class CudaStream implements Disposable {
   readonly compute: bigint;
   /** cudaStream_t for copies that computing does not wait for. */
   readonly copies: bigint;
+  /** Whether the last kernel on `compute` lets a kernel after it begin early; CudaLauncher keeps it. */
+  allowsOverlap = true;
   readonly #device: CudaDevice;
   readonly #graphs = new Map<string, bigint>();
   /** Keys of `replay` whose work ran once outside a graph. */
@@ -114,6 +116,7 @@ export class CudaStream implements Disposable {
     }
     const { runtime, checkRuntime } = this.#device;
     checkRuntime("cudaGraphLaunch", runtime.cudaGraphLaunch(graph, this.compute));
+    this.allowsOverlap = false;
   }
 
   /** Drops captured graphs: their tensors are gone. */
@@ -150,6 +153,8 @@ export class CudaStream implements Disposable {
     // Relaxed: scratch memory may still grow while operations are recorded.
     const mode = CUDART.cudaStreamCaptureModeRelaxed;
     checkRuntime("cudaStreamBeginCapture", runtime.cudaStreamBeginCapture(this.compute, mode));
+    // A graph begins when all before it has ended.
+    this.allowsOverlap = false;
     let isComplete = false;
     let status = 0;
     try {

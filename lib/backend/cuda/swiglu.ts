@@ -1,6 +1,7 @@
 // The gated activation of the MLP on CUDA, forward and backward.
 
 import ptx from "../../../kernels/dist/swiglu.ptx" with { type: "text" };
+import dependentPtx from "../../../kernels/dist/swiglu_90.ptx" with { type: "text" };
 import type { Ops } from "../../core/ops.ts";
 import { elementCount, rowWidth } from "../../core/tensor.ts";
 import { type CudaContext, i32 } from "./context.ts";
@@ -16,7 +17,10 @@ export function swigluOps(cuda: CudaContext) {
   const scalar = scalarOf(cuda), width = packWidth(scalar);
   const forward = `swiglu_forward_${scalar}` as const;
   const backward = `swiglu_backward_${scalar}` as const;
-  const kernels = cuda.load("swiglu", ptx, [forward, backward]);
+  const kernels = cuda.load("swiglu", ptx, [forward, backward], {
+    ptx: dependentPtx,
+    entries: [forward],
+  });
   const geometry = (n: number, f: number) => {
     const packs = f / width / (n < MANY_ROWS ? 1 : PACKS);
     return independentRows(n, Math.min(MAX_THREADS, packs));

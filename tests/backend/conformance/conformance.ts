@@ -2,6 +2,7 @@
 
 import type { Precision } from "../../../lib/core/backend.ts";
 import {
+  DEPENDENT_DEVICES,
   DEVICES,
   HOPPER_DEVICES,
   OLDER_NATIVE_BUILDS,
@@ -32,10 +33,14 @@ export function conformance(
   });
 }
 
+/** Families that a decoding step launches. */
+const DECODING = /^(attention|embedding|kv_cache|linear|rmsnorm|rope|sampling|swiglu)\b/;
+
 function allDevices(family: string): readonly TestDevice[] {
   const hopper = family.startsWith("attention") ? HOPPER_DEVICES : [];
+  const dependent = DECODING.test(family) ? DEPENDENT_DEVICES : [];
   return [
-    ...[...DEVICES, ...otherWebgpuKernels(family), ...ROUNDING_DEVICES, ...hopper],
+    ...[...DEVICES, ...otherWebgpuKernels(family), ...ROUNDING_DEVICES, ...hopper, ...dependent],
     ...OLDER_NATIVE_BUILDS,
   ];
 }
