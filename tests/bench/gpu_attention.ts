@@ -2,7 +2,7 @@
 // capability 9.0 measures both sets of kernels that it has.
 
 import { attentionWidth } from "../../lib/model/config.ts";
-import { openBenchBackend } from "./gpu_device.ts";
+import { openBenchBackend, withSwitch } from "./gpu_device.ts";
 import { Measure } from "./gpu_measure.ts";
 import { figureOf, peerNote, runTorch } from "./gpu_peer.ts";
 import { fillRandom } from "./gpu_random.ts";
@@ -21,8 +21,12 @@ export async function attentionTables(
   torch: string | undefined,
 ): Promise<Table[]> {
   const measure = () => measureAttention(sizes);
-  const { forwardMs, backwardMs, productTflops, capability } = await withHopper("0", measure);
-  const hopper = capability === "9.0" ? await withHopper("1", measure) : null;
+  const { forwardMs, backwardMs, productTflops, capability } = await withSwitch(
+    HOPPER,
+    "0",
+    measure,
+  );
+  const hopper = capability === "9.0" ? await withSwitch(HOPPER, "1", measure) : null;
   const peer = await runTorch(torch, "attention", sizes);
   const { batch: B, length: T, model } = sizes, { numHeads: H, numKvHeads: K, headDim: D } = model;
   const flops = 2 * B * T * T * attentionWidth(model);
@@ -57,18 +61,6 @@ export async function attentionTables(
       } TFLOP/s.`,
     ],
   }];
-}
-
-/** Runs with the kernels for compute capability 9.0 alone, or without. */
-async function withHopper<T>(value: "0" | "1", run: () => Promise<T>): Promise<T> {
-  const before = Deno.env.get(HOPPER);
-  Deno.env.set(HOPPER, value);
-  try {
-    return await run();
-  } finally {
-    if (before === undefined) Deno.env.delete(HOPPER);
-    else Deno.env.set(HOPPER, before);
-  }
 }
 
 async function measureAttention(sizes: BenchSizes) {

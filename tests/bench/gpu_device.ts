@@ -68,6 +68,22 @@ export async function openBenchBackend(): Promise<BenchBackend> {
   };
 }
 
+/** Runs with the variable `name` set for the backends that are opened meanwhile, then as before. */
+export async function withSwitch<T>(
+  name: string,
+  value: "0" | "1",
+  run: () => Promise<T>,
+): Promise<T> {
+  const before = Deno.env.get(name);
+  Deno.env.set(name, value);
+  try {
+    return await run();
+  } finally {
+    if (before === undefined) Deno.env.delete(name);
+    else Deno.env.set(name, before);
+  }
+}
+
 /** Asks the device and the system what they are. */
 export function describeCard(device: CudaDevice): CardDescription {
   const module = driverModuleVersion(),

@@ -1,5 +1,5 @@
 // Generation on a CUDA card: one sequence after a prompt, and the passage of a long prompt, beside PyTorch and beside what
-// the device can read.
+// the device can read. A card of compute capability 9.0 and later decodes with dependent launches as well.
 
 import { byteLength, elementCount } from "../../lib/core/tensor.ts";
 import { decode, type Sequence } from "../../lib/generate/decode.ts";
@@ -9,7 +9,7 @@ import type { ModelConfig } from "../../lib/model/config.ts";
 import { matmulParameters } from "../../lib/model/flops.ts";
 import { attentionWidth } from "../../lib/model/config.ts";
 import { allocateParameters, parameterCount, residentWeights } from "../../lib/model/weights.ts";
-import { openBenchBackend } from "./gpu_device.ts";
+import { openBenchBackend, withSwitch } from "./gpu_device.ts";
 import { type Ceilings, Measure } from "./gpu_measure.ts";
 import { figureOf, peerNote, ratio, runTorch } from "./gpu_peer.ts";
 import { randomizeParameters } from "./gpu_random.ts";
@@ -20,11 +20,17 @@ import { median } from "./median.ts";
 const ROUNDS = 3;
 const BF16_BYTES = 2;
 
+/** Asks the backend for kernels that begin before those they depend on have ended. */
+const DEPENDENT = "TINYLLAMA_CUDA_PDL";
+const DEPENDENT_MAJOR = 9;
+
 /** Medians over rounds, in seconds of the host's clock. */
 interface GenerationFigures {
   readonly prefillSeconds: number;
   readonly tokenSeconds: number;
   readonly ceilings: Ceilings;
+  /** Major number of the card's compute capability. */
+  readonly major: number;
 }
 
 /** Tables of the part `decode`. `torch` is a Python with PyTorch. */
@@ -32,7 +38,13 @@ export async function generationTables(
   sizes: BenchSizes,
   torch: string | undefined,
 ): Promise<Table[]> {
-  const { prefillSeconds, tokenSeconds, ceilings } = await measureGeneration(sizes);
+  const measure = () => measureGeneration(sizes);
+  const { prefillSeconds, tokenSeconds, ceilings, major } = await withSwitch(
+    DEPENDENT,
+    "0",
+    measure,
+  );
+  const dependent = major < DEPENDENT_MAJOR ? null : await withSwitch(DEPENDENT, "1", measure);
   const peer = await runTorch(torch, "decode", sizes);
   const { model, depth, fresh, prompt } = sizes;
   const prefillRate = prompt / prefillSeconds, decodeRate = 1 / tokenSeconds;
@@ -47,6 +59,7 @@ export async function generationTables(
     columns: ["", "tinyllama", "PyTorch", "ratio", "goal"],
     rows: [
       ["decoding, tokens/s", decodeRate, peerDecode, ratio(decodeRate, peerDecode), "ratio 1"],
+      ...dependent === null ? [] : [dependentRow(1 / dependent.tokenSeconds, peerDecode)],
       ["decoding, GB/s of weights and cache", gbs, null, null, null],
       ["share of the copy bandwidth, %", shareOfCopy, null, null, "85"],
       ["prefill, tokens/s", prefillRate, peerPrefill, ratio(prefillRate, peerPrefill), null],
@@ -62,6 +75,10 @@ export async function generationTables(
       `written), a product of ${ceilings.productTflops.toFixed(0)} TFLOP/s.`,
     ],
   }];
+}
+
+function dependentRow(rate: number, peer: number | null) {
+  return [`decoding with ${DEPENDENT}=1, tokens/s`, rate, peer, ratio(rate, peer), null];
 }
 
 /** Weights that a token reads, all but the embedding table, and the cache of `position` tokens. */
@@ -104,6 +121,7 @@ async function measureGeneration(sizes: BenchSizes): Promise<GenerationFigures> 
     prefillSeconds: median(prefills.slice(1)),
     tokenSeconds: median(tokens.slice(1)),
     ceilings: await measure.ceilings(),
+    major: bench.device.capability[0],
   };
 }
 

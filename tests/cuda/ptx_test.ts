@@ -27,11 +27,14 @@ interface EntryUse {
   readonly spillBytes: number;
 }
 
-/** Families that are compiled for this card and all after it, or for this one alone. */
+/** Families that are compiled for this card or those before it, or for this one alone. */
 function familiesFor(card: string): string[] {
-  return ptxFamilies().filter((family) =>
-    (architectureOf(family) === "90a") === (card === "sm_90a")
-  );
+  const isFor = (family: string) => {
+    const architecture = architectureOf(family);
+    if (architecture === "90a" || card === "sm_90a") return card === `sm_${architecture}`;
+    return Number(card.slice("sm_".length)) >= Number(architecture);
+  };
+  return ptxFamilies().filter(isFor);
 }
 
 /** What ptxas reports of every entry of a PTX file. */
@@ -127,7 +130,29 @@ Deno.test("PTX asks for no newer driver than its instructions need", () => {
     const text = Deno.readTextFileSync(new URL(`${family}.ptx`, DIST));
     const version = Number(/^\.version (\d+\.\d+)$/m.exec(text)?.[1]);
     const architecture = architectureOf(family);
-    assert.ok(version <= (architecture === "80" ? 7.1 : 8), `${family}: PTX ${version}`);
+    const newest = { "80": 7.1, "90": 7.8, "90a": 8 }[architecture];
+    assert.ok(version <= newest, `${family}: PTX ${version}`);
     assert.match(text, new RegExp(`^\\.target sm_${architecture}$`, "m"));
+  }
+});
+
+const TOUCHES = /\b(ld|st|atom|red|cp)\.[\w.:]*global/, WRITES = /\b(st|atom|red)\.[\w.:]*global/;
+
+Deno.test("kernels of dependent launches say so first, and wait before they touch what is no weight", () => {
+  for (const family of ptxFamilies().filter((one) => architectureOf(one) === "90")) {
+    const text = Deno.readTextFileSync(new URL(`${family}.ptx`, DIST));
+    const entries = text.split(/^(?=\.visible \.entry )/m).slice(1);
+    assert.ok(entries.length > 0, family);
+    for (const entry of entries) {
+      const name = /\.entry (\w+)/.exec(entry)?.[1] ?? "";
+      const [before, ...after] = entry.split("griddepcontrol.wait;");
+      assert.ok(after.length > 0, `${name} does not wait`);
+      const [first] = before.split("griddepcontrol.launch_dependents;");
+      assert.notEqual(first, before, `${name} does not let the next kernel begin`);
+      assert.doesNotMatch(first, TOUCHES, name);
+      // Products read their weight, all else reads nothing.
+      const early = name.startsWith("matvec") ? WRITES : TOUCHES;
+      assert.doesNotMatch(before, early, name);
+    }
   }
 });

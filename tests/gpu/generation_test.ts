@@ -11,6 +11,8 @@ import { weightSlots } from "../../lib/train/snapshot.ts";
 import { tinyllama } from "../cli/command_line.ts";
 import {
   draw,
+  type Drawn,
+  GREEDY,
   logSoftmax,
   openSmall,
   promptOf,
@@ -67,6 +69,25 @@ async function roundedLogits(folder: string): Promise<void> {
   assert.ok(Math.abs(logProbs[0] - last[ids[0]]) < BF16_TOLERANCE * largest, `${logProbs[0]}`);
 }
 
+/** Kernels that begin before those they depend on have ended change no bit of what is drawn, whatever the weights are. */
+async function dependentTokens(openDependent: (seed: number) => Backend): Promise<void> {
+  await inTempFolder(async (folder) => {
+    await writeSmallModel(folder);
+    for (const weights of ["bf16", "f16", "q8_0", "q4_0"] as const) {
+      const drawn: Drawn[][] = [];
+      for (const open of [() => cuda.open("bf16", 0), () => openDependent(1)]) {
+        using backend = open();
+        using loaded = await loadModel(backend, folder, { weights });
+        drawn.push(await draw(loaded.model, PROMPTS, { maxTokens: FRESH, batchSize: 2 }));
+        const sampling = { ...GREEDY, temperature: 0.8, topK: 20, topP: 0.9 };
+        drawn.push(await draw(loaded.model, PROMPTS.slice(0, 1), { maxTokens: FRESH, sampling }));
+      }
+      assert.deepEqual(drawn.slice(2), drawn.slice(0, 2));
+      assert.ok(drawn.flat().every(({ ids }) => ids.length === FRESH));
+    }
+  });
+}
+
 /** Of the model with Llama's vocabulary: the text that a device makes of two prompts. */
 async function answersOn(device: string, precision: string, folder: string): Promise<string[]> {
   const prompts = join(folder, "prompts.jsonl");
@@ -91,4 +112,8 @@ onCuda(
   "logits in bf16 are the CPU's within rounding, and what is drawn follows them",
   () => inTempFolder(roundedLogits),
 );
+const { openDependent } = cuda;
+if (openDependent !== null) {
+  onCuda("what is drawn in dependent launches is the same", () => dependentTokens(openDependent));
+}
 onCard("the command generates what it does on the CPU", () => inTempFolder(commandsTexts));
