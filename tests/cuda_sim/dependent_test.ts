@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { CudaLauncher, type Extent, i32, type KernelArg } from "../../lib/backend/cuda/context.ts";
-import { openDevice } from "../../lib/backend/cuda/device.ts";
-import { CUDA_PRECISIONS } from "../../lib/backend/cuda/footprint.ts";
+import { type CudaDevice, openDevice } from "../../lib/backend/cuda/device.ts";
+import { CUDA_PRECISIONS, WORKSPACE } from "../../lib/backend/cuda/footprint.ts";
 import { findCuda } from "../../lib/backend/cuda/libraries.ts";
+import { Matmul, type ProductShape } from "../../lib/backend/cuda/matmul.ts";
 import { CudaMemory } from "../../lib/backend/cuda/memory.ts";
 import { CudaStream } from "../../lib/backend/cuda/stream.ts";
 import type { Tensor } from "../../lib/core/tensor.ts";
@@ -31,6 +32,7 @@ function ptxOf(target: string, entries: Readonly<Record<string, number>>, body: 
 }
 
 interface Simulated {
+  readonly device: CudaDevice;
   readonly stream: CudaStream;
   readonly memory: CudaMemory;
   /** x and weight hold 0, 1, 2, …; out and own nothing. */
@@ -73,7 +75,7 @@ async function simulate(
     }
     const first = simulator.symbols.cuda_sim_dependent_launches();
     await run({
-      ...{ stream, memory, tensors: arena.tensors },
+      ...{ device, stream, memory, tensors: arena.tensors },
       launch: (name, args) => launcher.launch(kernels[name], ONE, BLOCK, 0, args),
       early: () => simulator.symbols.cuda_sim_dependent_launches() - first,
     });
@@ -173,6 +175,29 @@ for (const [what, mistake, message] of MISTAKES) {
     );
   }
 }
+
+inSimulator(
+  "a kernel that reads a product before it waits is found",
+  () =>
+    simulate(0, async (cuda) => {
+      const { device, stream, memory, tensors: { x, weight, own, out } } = cuda;
+      const workspace = memory.reserve(WORKSPACE), side = Math.sqrt(COUNT);
+      using products = new Matmul(device, stream, memory.address(workspace));
+      const [a, b, d] = [weight, own, x].map((one) => memory.address(one));
+      const shape: ProductShape = {
+        ...{ input: "f32", output: "f32", isATransposed: false, isBTransposed: false },
+        ...{ m: side, n: side, k: side, strideA: side, strideB: side, strideD: side },
+      };
+      memory.fill(own, 1);
+      products.run(shape, { a, b, c: d, d }, false);
+      addWeight(cuda, 0);
+      assert.equal((await floats(cuda, out)).length, COUNT);
+      products.run(shape, { a, b, c: d, d }, false);
+      addWeight(cuda, 1);
+      const message = /adds_weight.* read at .* before griddepcontrol.wait, of what/;
+      await assert.rejects(floats(cuda, out), message);
+    }),
+);
 
 inSimulator("a kernel whose PTX does not wait is found", () =>
   simulate(0, async (cuda) => {
