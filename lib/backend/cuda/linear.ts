@@ -12,6 +12,8 @@ import { matvec, MAX_MATVEC_ROWS } from "./matvec.ts";
 
 /** Elements of a weight that are converted at a time. */
 const CONVERTED_ELEMENTS = 1 << 24;
+/** How kernels/cuda/linear_tiles.cuh reads x. */
+const PACK_BYTES = 16;
 
 /** Uses cuBLASLt through `matmul` and converts weights with `cast`; allocates nothing per call but plans of new shapes. */
 export function linearOps(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) {
@@ -21,6 +23,14 @@ export function linearOps(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) 
 function forwardOp(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) {
   const compute = scalarOf(cuda), elementBytes = byteLengthOf(compute, 1);
   const multiplyFew = matvec(cuda), multiply = product(cuda, matmul);
+  /** x itself where it begins with a pack, as all but unusual views do; else a copy in scratch memory. */
+  const inPacks = (x: Tensor): Tensor => {
+    if (x.byteOffset % PACK_BYTES === 0) return x;
+    const place = cuda.scratch(Math.ceil(elementCount(x.shape) * elementBytes / 4));
+    const copy = carve(place, x.name, { dtype: compute, shape: x.shape }, 0);
+    cast(copy, x);
+    return copy;
+  };
   function forward(
     out: Tensor,
     x: Tensor,
@@ -31,7 +41,7 @@ function forwardOp(cuda: CudaContext, matmul: Matmul, cast: Ops["cast"]) {
   ): void {
     const i = rowWidth(weight), o = rowCount(weight);
     if (elementCount(x.shape) <= MAX_MATVEC_ROWS * i) {
-      return multiplyFew(out, x, weight, addend, column, width);
+      return multiplyFew(out, inPacks(x), weight, addend, column, width);
     }
     if (weight.dtype === compute) return multiply(out, x, weight, addend, column, width);
     const step = Math.max(1, Math.floor(CONVERTED_ELEMENTS / i));
