@@ -22,7 +22,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) sample_token(int *tokens, 
   __syncthreads();
   if (temperature > 0) {
     row.peak = best_score;
-    row.inverse_temperature = 1 / temperature;
+    row.inverse_temperature = fminf(1 / temperature, -LOWEST); // infinity times 0 would be no weight
     uint32_t words[4] = {(uint32_t)positions[b], rng[3 * b + 2], 0, 0};
     philox(words, rng[3 * b], rng[3 * b + 1]);
     float unit = unit_float(words[0]);

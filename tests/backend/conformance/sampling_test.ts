@@ -17,6 +17,8 @@ const PLAIN: SamplingOptions = {
 };
 const OPTIONS: readonly Partial<SamplingOptions>[] = [
   ...[{}, { temperature: 0 }, { temperature: 0.3 }, { temperature: 2.5 }],
+  // The reciprocal of this one is no f32.
+  ...[{ temperature: 1e-40 }, { temperature: 1e-40, topK: 5 }, { temperature: 1e-40, topP: 0.5 }],
   ...[{ topK: 1 }, { topK: 7 }, { topK: 1000 }, { topP: 0.001 }, { topP: 0.6 }, { topP: 0.97 }],
   ...[{ minP: 0.05 }, { minP: 0.6 }, { minP: 1 }],
   ...[{ repetitionPenalty: 1.7 }, { repetitionPenalty: 1.7, temperature: 0 }],
