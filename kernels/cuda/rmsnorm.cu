@@ -144,7 +144,7 @@ DEVICE void backward_rows(T *dx, float *sums, const T *dout, const T *x, const T
 // first what is the one's, then what is the other's.
 DEVICE void store_partial(float *row, int at, int c, const float *x, bf16) {
   if (c % 16 != 0) {
-    if (at < c) store_f32<8>(row, at, c, is_packed(row, c), x);
+    if (at < c) store_f32<8>(row, at, c, c % 8 == 0 && is_packed(row, c), x); // all eight are the row's, or not at once
     return;
   }
   bool is_second = threadIdx.x % 2 == 1;
