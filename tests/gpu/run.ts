@@ -20,7 +20,11 @@ const CONFORMANCE = "tests/backend/conformance";
 const GROUPS: Readonly<Record<string, readonly string[]>> = {
   open: ["tests/gpu/open_test.ts"],
   conformance: [CONFORMANCE],
-  backend: ["tests/backend/cuda_test.ts", "tests/backend/leak_test.ts"],
+  backend: [
+    "tests/backend/cuda_test.ts",
+    "tests/backend/cuda_views_test.ts",
+    "tests/backend/leak_test.ts",
+  ],
   model: ["tests/model"],
   train: ["tests/train"],
   gpu: ["tests/gpu"],
