@@ -8,6 +8,7 @@ import { DEVICE_NAMES } from "../backend/open.ts";
 import { UsageError } from "../core/errors.ts";
 import type { AdamwOptions } from "../core/ops.ts";
 import type { Recompute } from "../model/activations.ts";
+import { ifThere } from "../io/if_there.ts";
 import { MODEL_KEYS, type ModelConfig, parseModelConfig } from "../model/config.ts";
 import type { LearningRateSchedule } from "./schedule.ts";
 import { type Override, readYamlFile, type YamlFile } from "./yaml_file.ts";
@@ -223,14 +224,7 @@ function findConfig(reference: string, kind: "train" | "models", from: string | 
 }
 
 function exists(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
-      return false;
-    }
-    throw error;
-  }
+  return ifThere(() => Deno.statSync(path).isFile) ?? false;
 }
 
 /** The path as a person would write it: relative when it lies below the working folder. */

@@ -1,6 +1,8 @@
 // Finds NVIDIA's C headers and makes of a table of symbols a C++ program that compiles only where the table says what they
 // say: the exported name, number and kind of the parameters, their C types as the comments have them, and values.
 
+import { ifThere } from "../../lib/io/if_there.ts";
+
 /** Where a header is and what CUDA it is of, or why it cannot be looked into. */
 export type FoundHeader =
   | { readonly kind: "found"; readonly folders: readonly string[]; readonly version: string }
@@ -143,12 +145,5 @@ function findCompiler(): string | null {
 }
 
 function isFile(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
-      return false;
-    }
-    throw error;
-  }
+  return ifThere(() => Deno.statSync(path).isFile) ?? false;
 }
